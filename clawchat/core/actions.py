@@ -1,0 +1,223 @@
+"""All that can come out of an `Endpoint`: what a driver must do, and notices to pass on.
+
+Rules: frozen values; actions are done in the order given; `Persist` is answered by
+`events.Persisted` once the bytes are durable, and the core waits for that where its write-ahead
+order needs it. A driver may batch `Transmit`s; it never reorders within one path.
+Left to others: doing it (`clawchat.drivers`).
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from attrs import field, frozen
+
+from clawchat.core.credential import Address, Pairing, Path
+from clawchat.core.events import Buffer
+from clawchat.core.instant import Instant
+from clawchat.core.secret import Secret
+from clawchat.errors import CloseCode
+
+
+@frozen
+class BootstrapContent:
+    """What a bootstrap file says (PROTOCOL.md "Bootstrap file"). Times are Unix seconds."""
+
+    listener_static: bytes
+    secret: Secret
+    file_id: bytes
+    candidates: tuple[Address, ...]
+    issued: int
+    expires: int
+    rendezvous: str = ""
+
+
+@frozen
+class Transmit:
+    """Send these datagrams over `path`. All have the size of the first, the last may be shorter."""
+
+    path: Path
+    datagrams: list[bytes]
+
+
+@frozen
+class Persist:
+    """Make `pairing` durable, replacing what was kept for its `file_id`, then say `Persisted`."""
+
+    link: int
+    ticket: int
+    pairing: Pairing
+
+
+@frozen
+class Publish:
+    """Seal `content` under the bootstrap key and put it where the user finds it."""
+
+    content: BootstrapContent
+
+
+@frozen
+class Withdraw:
+    """Remove the published bootstrap file: it was redeemed, or issuing ended."""
+
+
+# --- notices ----------------------------------------------------------------------------------
+
+
+@frozen
+class Established:
+    """The link carries data, and the credential for the next one is kept on this side."""
+
+    peer_static: bytes
+    file_id: bytes
+    generation: int
+    handshake_hash: bytes
+    dialer: bool
+    path: Path
+
+
+@frozen
+class Observed:
+    """The address from which the peer saw us come."""
+
+    address: Address
+
+
+@frozen
+class StreamOpened:
+    """The peer opened a stream."""
+
+    stream: int
+
+
+@frozen
+class StreamData:
+    """In-order bytes of a stream; `end` says that no more will come."""
+
+    stream: int
+    data: Buffer
+    end: bool
+
+
+@frozen
+class StreamReset:
+    """The peer gave up its sending side."""
+
+    stream: int
+    code: int
+
+
+@frozen
+class StreamStopped:
+    """The peer wants no more of what we send on this stream."""
+
+    stream: int
+    code: int
+
+
+@frozen
+class StreamDrained:
+    """Acknowledgements came: `buffered` bytes of this stream are not yet acknowledged.
+
+    `finished` is true once, when everything including the end is acknowledged.
+    """
+
+    stream: int
+    buffered: int
+    finished: bool
+
+
+@frozen
+class StreamsGranted:
+    """The peer allows us to open streams with sequence numbers below `limit`."""
+
+    limit: int
+
+
+@frozen
+class DatagramArrived:
+    """An unreliable datagram."""
+
+    data: bytes
+
+
+@frozen
+class Ponged:
+    """A `Ping` was acknowledged after `rtt_ns`."""
+
+    token: int
+    rtt_ns: int
+
+
+@frozen
+class KeysRotated:
+    """Both sides use the keys of this epoch; `took_ns` is how long the exchange lasted."""
+
+    epoch: int
+    took_ns: int
+
+
+@frozen
+class CredentialReused:
+    """Somebody holds an old generation: a copied file or a restored backup. For the user."""
+
+    file_id: bytes
+    generation: int
+    path: Path
+
+
+@frozen
+class Closed:
+    """The link is over; the last notice of its id."""
+
+    code: CloseCode
+    reason: str
+    by_peer: bool
+
+
+Notice: TypeAlias = (
+    Established
+    | Observed
+    | StreamOpened
+    | StreamData
+    | StreamReset
+    | StreamStopped
+    | StreamDrained
+    | StreamsGranted
+    | DatagramArrived
+    | Ponged
+    | KeysRotated
+    | CredentialReused
+    | Closed
+)
+
+
+@frozen
+class Notify:
+    """Tell the application. `link` is 0 for what concerns no link of ours."""
+
+    link: int
+    notice: Notice
+
+
+Action: TypeAlias = Transmit | Persist | Publish | Withdraw | Notify
+
+
+@frozen
+class LinkStats:
+    """A snapshot for `status`: times in ns, sizes in bytes."""
+
+    phase: str
+    epoch: int
+    generation: int
+    path: Path | None
+    rtt_ns: int
+    rtt_min_ns: int
+    datagram_size: int
+    congestion_window: int
+    bytes_in_flight: int
+    packets_sent: int
+    packets_received: int
+    packets_lost: int
+    established_at: Instant
+    streams: int = field(default=0)
