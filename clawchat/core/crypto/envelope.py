@@ -1,0 +1,105 @@
+"""The datagrams of a handshake, opaque to all who lack the credential (PROTOCOL.md "Envelope").
+
+`hint 16 | salt 16 | AES-256-GCM(...)`, one of five sizes, chosen at random among those that fit.
+
+Rules: one hash and one AES-GCM stand between a stranger and any X25519; each envelope has its own
+key, so the nonce is zero; the padding is zero and checked, so that every byte means something.
+Left to others: finding the credential of a hint, the Noise message inside (`core.phases`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from clawchat.core.credential import HINT_SIZE, Address, Credential, Superseded
+from clawchat.core.crypto.suite import (
+    KEY_SIZE,
+    NONCE_SIZE,
+    TAG_SIZE,
+    Entropy,
+    aead_open,
+    aead_seal,
+    expand,
+    extract,
+)
+from clawchat.core.secret import Secret
+from clawchat.core.wire.address import decode_address, encode_address
+from clawchat.errors import Drop, Malformed
+
+ENVELOPE_SIZES: Final = (512, 640, 768, 896, 1024)
+SALT_SIZE: Final = 16
+HEAD_SIZE: Final = HINT_SIZE + SALT_SIZE
+OVERHEAD: Final = HEAD_SIZE + TAG_SIZE
+
+_NONCE: Final = bytes(NONCE_SIZE)
+_HELLO: Final = b"hello"
+_REPLY: Final = b"reply"
+
+
+def seal_hello(credential: Credential, message: bytes, entropy: Entropy) -> bytes:
+    """The dialer's datagram. Raises `ValueError` when `message` does not fit."""
+    return _seal(credential, _HELLO, _measured(message), entropy)
+
+
+def open_hello(credential: Credential | Superseded, datagram: bytes) -> bytes:
+    """The Noise message in a dialer's datagram.
+
+    Raises `Malformed`: ENVELOPE when it does not open, MALFORMED_ENVELOPE when its inside is
+    wrong.
+    """
+    return _message(_open(credential.envelope_key, _HELLO, datagram), 0)
+
+
+def seal_reply(
+    credential: Credential, observed: Address, message: bytes, entropy: Entropy
+) -> bytes:
+    """The listener's datagram; `observed` is where the HELLO came from.
+
+    Raises `ValueError` when `message` does not fit or `observed` is no IP address.
+    """
+    return _seal(credential, _REPLY, encode_address(observed) + _measured(message), entropy)
+
+
+def open_reply(credential: Credential, datagram: bytes) -> tuple[Address, bytes]:
+    """From where the listener saw us come, and its Noise message. Raises as `open_hello`."""
+    inside = _open(credential.envelope_key, _REPLY, datagram)
+    observed, at = decode_address(inside, 0, Drop.MALFORMED_ENVELOPE)
+    return observed, _message(inside, at)
+
+
+def _seal(credential: Credential, direction: bytes, inside: bytes, entropy: Entropy) -> bytes:
+    fitting = [size for size in ENVELOPE_SIZES if size >= len(inside) + OVERHEAD]
+    if not fitting:
+        raise ValueError("too long for an envelope")
+    size = fitting[entropy(1)[0] % len(fitting)]
+    salt = entropy(SALT_SIZE)
+    head = credential.hint + salt
+    padded = inside.ljust(size - OVERHEAD, b"\0")
+    return head + aead_seal(_key(credential.envelope_key, salt, direction), _NONCE, padded, head)
+
+
+def _open(envelope_key: Secret, direction: bytes, datagram: bytes) -> bytes:
+    if len(datagram) not in ENVELOPE_SIZES:
+        raise Malformed(Drop.ENVELOPE)
+    head = datagram[:HEAD_SIZE]
+    key = _key(envelope_key, head[HINT_SIZE:], direction)
+    inside = aead_open(key, _NONCE, datagram[HEAD_SIZE:], head)
+    if inside is None:
+        raise Malformed(Drop.ENVELOPE)
+    return inside
+
+
+def _key(envelope_key: Secret, salt: bytes, direction: bytes) -> bytes:
+    return expand(extract(salt, envelope_key.reveal()), direction, KEY_SIZE)
+
+
+def _measured(message: bytes) -> bytes:
+    return len(message).to_bytes(2, "big") + message
+
+
+def _message(inside: bytes, at: int) -> bytes:
+    start = at + 2
+    end = start + int.from_bytes(inside[at:start], "big")
+    if end > len(inside) or inside[end:].strip(b"\0"):
+        raise Malformed(Drop.MALFORMED_ENVELOPE)
+    return inside[start:end]

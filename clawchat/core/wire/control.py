@@ -1,0 +1,137 @@
+"""Messages on the control stream: `type varint | length varint | body` (PROTOCOL.md "Control").
+
+Rules: a message is refused as soon as its type or length is known to be wrong, so that no more
+than one message of at most 2048 bytes is ever buffered; after a refusal the reader stays dead.
+Left to others: when a message is allowed (`core.phases`).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, unique
+from typing import Final, TypeAlias
+
+from attrs import frozen
+
+from clawchat.core.wire import varint
+from clawchat.errors import Drop, Malformed
+
+BODY_SIZE_MAX: Final = 2048
+OFFER_SIZE: Final = 1216  # an X-Wing public key
+REPLY_SIZE: Final = 1120  # an X-Wing ciphertext
+EPOCH_MAX: Final = (1 << 32) - 1
+
+
+@unique
+class ControlType(IntEnum):
+    """The first number of a control message."""
+
+    CANDIDATES = 0x20  # reserved: refused until a later version uses it
+    RATCHET_OFFER = 0x22
+    RATCHET_REPLY = 0x23
+    ROTATE_REQUEST = 0x24
+    PORT_ROTATE = 0x25  # reserved
+
+
+@frozen
+class RatchetOffer:
+    """The dialer's public key for `epoch`."""
+
+    epoch: int
+    public: bytes
+
+
+@frozen
+class RatchetReply:
+    """The listener's answer for `epoch`."""
+
+    epoch: int
+    ciphertext: bytes
+
+
+@frozen
+class RotateRequest:
+    """The listener would like a `RatchetOffer`."""
+
+
+ControlMessage: TypeAlias = RatchetOffer | RatchetReply | RotateRequest
+
+_KEY_SIZE: Final = {ControlType.RATCHET_OFFER: OFFER_SIZE, ControlType.RATCHET_REPLY: REPLY_SIZE}
+
+
+def encode_control(message: ControlMessage) -> bytes:
+    """Raises `ValueError` when the epoch or the key has a wrong size."""
+    if isinstance(message, RotateRequest):
+        return varint.encode(ControlType.ROTATE_REQUEST) + b"\0"
+    if isinstance(message, RatchetOffer):
+        kind, key = ControlType.RATCHET_OFFER, message.public
+    else:
+        kind, key = ControlType.RATCHET_REPLY, message.ciphertext
+    if len(key) != _KEY_SIZE[kind] or message.epoch > EPOCH_MAX:
+        raise ValueError("a ratchet message of a wrong size")
+    body = varint.encode(message.epoch) + key
+    return varint.encode(kind) + varint.encode(len(body)) + body
+
+
+class ControlReader:
+    """Cuts the control stream's bytes into messages."""
+
+    __slots__ = ("_buffer", "_dead")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._dead = False
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of an unfinished message, at most 2048 and its head."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[ControlMessage]:
+        """The messages that end within `data`. Raises `Malformed(MALFORMED_FRAME)`."""
+        if self._dead:
+            raise Malformed(Drop.MALFORMED_FRAME)
+        buffer, at = self._buffer + data, 0
+        messages: list[ControlMessage] = []
+        try:
+            while (found := _message(buffer, at)) is not None:
+                message, at = found
+                messages.append(message)
+        except Malformed:
+            self._dead, self._buffer = True, b""
+            raise Malformed(Drop.MALFORMED_FRAME) from None
+        self._buffer = buffer[at:]
+        return messages
+
+
+def _message(buffer: bytes, at: int) -> tuple[ControlMessage, int] | None:
+    """The message at `at` and its end; None when more bytes are needed."""
+    if not _whole_varint(buffer, at):
+        return None
+    kind, at = varint.decode(buffer, at)
+    if kind not in _KEY_SIZE and kind != ControlType.ROTATE_REQUEST:
+        raise Malformed(Drop.MALFORMED_FRAME)
+    if not _whole_varint(buffer, at):
+        return None
+    length, at = varint.decode(buffer, at)
+    if length > BODY_SIZE_MAX:
+        raise Malformed(Drop.MALFORMED_FRAME)
+    if len(buffer) - at < length:
+        return None
+    return _body(ControlType(kind), buffer[at : at + length]), at + length
+
+
+def _whole_varint(buffer: bytes, at: int) -> bool:
+    return at < len(buffer) and at + (1 << (buffer[at] >> 6)) <= len(buffer)
+
+
+def _body(kind: ControlType, body: bytes) -> ControlMessage:
+    if kind is ControlType.ROTATE_REQUEST:
+        if body:
+            raise Malformed(Drop.MALFORMED_FRAME)
+        return RotateRequest()
+    epoch, at = varint.decode(body, 0)
+    if epoch > EPOCH_MAX or len(body) - at != _KEY_SIZE[kind]:
+        raise Malformed(Drop.MALFORMED_FRAME)
+    if kind is ControlType.RATCHET_OFFER:
+        return RatchetOffer(epoch, body[at:])
+    return RatchetReply(epoch, body[at:])
