@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import count
 from struct import Struct
+from struct import error as StructError
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -34,6 +35,7 @@ OVERHEAD: Final = HEADER_SIZE + TAG_SIZE
 EPOCH_PACKETS_MAX: Final = 1 << 23  # AES-GCM: rotate or close before
 SAMPLE_SIZE: Final = 16
 _SAMPLE_END: Final = HEADER_SIZE + SAMPLE_SIZE
+_READ_HEAD: Final = Struct(">5xQ16s").unpack_from  # 3 bytes of the cid, the masked part; sample
 
 
 @lru_cache(maxsize=256)
@@ -125,27 +127,27 @@ class OpenKeys(_DirectionKeys):
         None also stands for a header whose flags are not 0. Raises `ValueError` after `wipe`.
         """
         aead, ecb = self._contexts()
-        samples = [bytes(datagram[HEADER_SIZE:_SAMPLE_END]) for datagram in datagrams]
-        if any(len(sample) != SAMPLE_SIZE for sample in samples):
+        try:
+            heads = [_READ_HEAD(datagram) for datagram in datagrams]
+        except StructError:
             return self._open_without_stubs(path_id, cid, datagrams, largest)
-        masks = _masks(len(samples)).unpack(ecb.update(b"".join(samples)))
-        iv, decrypt, from_bytes = self._iv, aead.decrypt, int.from_bytes
+        masks = _masks(len(heads)).unpack(ecb.update(b"".join([sample for _, sample in heads])))
+        iv, decrypt = self._iv, aead.decrypt
         head, tail = cid + b"\0", self._aad_tail(path_id)
         highest = largest + 1 + 0x80000000  # the highest number that 4 bytes can mean
         opened: list[tuple[int, bytes] | None] = []
-        for mask, datagram in zip(masks, datagrams, strict=True):
-            header = mask >> 24 ^ from_bytes(datagram[CID_SIZE:HEADER_SIZE], "big")
-            if header > 0xFFFFFFFF:  # flags
-                opened.append(None)
-                continue
+        for mask, (masked, _), datagram in zip(masks, heads, datagrams, strict=True):
+            header = (mask >> 24 ^ masked) & 0xFF_FFFFFFFF
             pn = highest - (highest - header & 0xFFFFFFFF)
             if pn < 0:
                 pn = header
             nonce, aad = (iv ^ pn).to_bytes(12, "big"), head + pn.to_bytes(8, "big") + tail
             try:
-                opened.append((pn, decrypt(nonce, datagram[HEADER_SIZE:], aad)))
+                plaintext = decrypt(nonce, datagram[13:], aad)
             except InvalidTag:
                 opened.append(None)
+            else:
+                opened.append((pn, plaintext) if header <= 0xFFFFFFFF else None)
         return opened
 
     def _open_without_stubs(
