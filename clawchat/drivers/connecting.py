@@ -1,0 +1,184 @@
+"""`clawchat.connect`: a link to a listener for as long as a block runs.
+
+Rules: one link per pairing at a time (`Store.lock`), because two that dial with one credential
+look like a clone; a bootstrap file that was redeemed here already leads to its pairing, so
+connecting twice with one file is harmless.
+Left to others: what a link can do (`peer`), running it (`on_trio`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path as FilePath
+from time import time
+from typing import Final
+
+import trio
+
+from clawchat.core.actions import BootstrapContent
+from clawchat.core.config import Config
+from clawchat.core.credential import Address, Pairing, Path
+from clawchat.core.crypto.bootstrap import BootstrapKey, open_bootstrap
+from clawchat.core.crypto.schedule import derive_credential
+from clawchat.core.instant import SECOND
+from clawchat.drivers.on_trio import Runner, open_runner
+from clawchat.drivers.peer import Peer
+from clawchat.drivers.sockets import UdpSocket
+from clawchat.drivers.store import Entry, Store
+from clawchat.errors import (
+    BootstrapError,
+    BootstrapExpired,
+    BootstrapKeyMissing,
+    CloseCode,
+    LinkClosed,
+    StoreError,
+)
+
+BOOTSTRAP_FILE_MAX: Final = 2048  # bytes, PROTOCOL.md "Bootstrap file"
+LINK: Final = 1  # the endpoint of a dialer carries one link
+WILDCARDS: Final = {4: "0.0.0.0", 6: "::"}  # noqa: S104
+
+log = logging.getLogger("clawchat")
+
+Target = str | os.PathLike[str] | BootstrapContent | Pairing | Entry
+
+
+@asynccontextmanager
+async def connect(
+    target: Target,
+    *,
+    store: Store,
+    key: BootstrapKey | None = None,
+    candidates: Sequence[Address] = (),
+    timeout: float = 30.0,
+    bind: Sequence[Address] = (),
+) -> AsyncIterator[Peer]:
+    """Dial a listener and keep the link while the block runs.
+
+    `target`: a bootstrap file (then `key` opens it), its content, or what `store` kept of an
+    earlier link: a `Pairing` or an `Entry` (`store.find(name)`). `candidates`: addresses to try
+    instead of the known ones. `timeout`: seconds for the handshake. `bind`: local addresses to
+    send from, at most one per family; empty: the system chooses.
+
+    On a clean exit what was sent on ended streams is waited for (at most 2 s), then the peer is
+    told; on an exception it is told at once. Raises `BootstrapError` for a file that cannot be
+    used, `StoreError` when the credential cannot be kept or another process uses it, and
+    `LinkClosed` when no link came about, with what to check next.
+    """
+    entry, expires = await trio.to_thread.run_sync(_prepare, target, store, key)
+    known = tuple(candidates) or entry.candidates
+    if not known:
+        raise StoreError(
+            f"no address is known for {entry.name!r}: give one, or pair again with a new file"
+        )
+    file_id = entry.pairing.file_id
+    with store.lock(file_id.hex()):
+        identity = await trio.to_thread.run_sync(store.identity)
+        config = Config(identity=identity, dial_ns_max=int(timeout * SECOND))
+
+        def persist(pairing: Pairing) -> None:
+            store.save(pairing, candidates=entry.candidates or known)
+
+        async with open_runner(config, _sockets(known, bind), persist=persist) as runner:
+            peer = runner.dial(LINK, entry.pairing, _paths(runner, known))
+            await _established(peer, known, expires, timeout)
+            await runner.in_thread(store.reached, file_id, peer.remote)
+            yield peer
+            await peer.drain()
+
+
+def read_bootstrap(path: str | os.PathLike[str], key: BootstrapKey | None) -> BootstrapContent:
+    """Open a bootstrap file. Raises a `BootstrapError` that names it and the next step."""
+    name = os.fspath(path)
+    if key is None:
+        raise BootstrapKeyMissing(
+            f"{name} needs its bootstrap key: set CLAWCHAT_BOOTSTRAP_KEY to the listener's"
+        )
+    try:
+        with FilePath(path).open("rb") as file:
+            data = file.read(BOOTSTRAP_FILE_MAX + 1)
+    except OSError as error:
+        raise BootstrapError(
+            f"cannot read {name}: {error.strerror or error}; check the path, or copy the file"
+            " from the listener again"
+        ) from error
+    return open_bootstrap(data, key, name=name)
+
+
+def first_pairing(content: BootstrapContent) -> Pairing:
+    """What a bootstrap file lets a dialer begin with: generation 0."""
+    credential = derive_credential(content.file_id, 0, content.secret.reveal())
+    static = content.listener_static
+    return Pairing(content.file_id, True, static, static, (credential,))
+
+
+def _prepare(target: Target, store: Store, key: BootstrapKey | None) -> tuple[Entry, int]:
+    """The entry to dial with, and when its file expires (0: it is kept already)."""
+    if isinstance(target, Entry):
+        return target, 0
+    if isinstance(target, Pairing):
+        return store.get(target.file_id) or Entry(target, target.file_id.hex()[:8]), 0
+    content = target if isinstance(target, BootstrapContent) else read_bootstrap(target, key)
+    kept = store.get(content.file_id)
+    if kept is not None:
+        return kept, 0
+    if content.expires < time():
+        log.warning("the bootstrap file is past its time, if this clock is right; trying it")
+    name = content.file_id.hex()[:8]
+    return Entry(first_pairing(content), name, content.candidates), content.expires
+
+
+def _sockets(known: Sequence[Address], bind: Sequence[Address]) -> list[UdpSocket]:
+    """One socket per family that the candidates need; a family this machine lacks is left out."""
+    sockets: list[UdpSocket] = []
+    trouble: OSError | None = None
+    for family in sorted({6 if ":" in address.host else 4 for address in known}):
+        wanted = [at for at in bind if (":" in at.host) == (family == 6)]
+        try:
+            sockets.append(UdpSocket(wanted[0] if wanted else Address(WILDCARDS[family], 0)))
+        except OSError as error:
+            trouble = error
+    if not sockets:
+        raise LinkClosed(
+            CloseCode.UNREACHABLE, f"no UDP socket could be opened here: {trouble}"
+        ) from trouble
+    return sockets
+
+
+def _paths(runner: Runner, known: Sequence[Address]) -> tuple[Path, ...]:
+    return tuple(
+        Path(local, remote)
+        for remote in known
+        for local in runner.addresses
+        if (":" in local.host) == (":" in remote.host)
+    )
+
+
+async def _established(peer: Peer, known: Sequence[Address], expires: int, timeout: float) -> None:
+    try:
+        with trio.fail_after(timeout):
+            await peer.wait_established()
+        return
+    except trio.TooSlowError:
+        pass
+    except LinkClosed as error:
+        if error.code != CloseCode.TIMEOUT:
+            raise
+    if expires and expires < time():
+        raise BootstrapExpired(
+            "the listener did not answer, and the bootstrap file is past its time: get the"
+            " newest clawchat-current.sec from it (a file is valid for 11 minutes)"
+        ) from None
+    where = ", ".join(str(address) for address in known)
+    raise LinkClosed(CloseCode.TIMEOUT, _silence(where, expires, timeout)) from None
+
+
+def _silence(where: str, expires: int, timeout: float) -> str:
+    what = "this file was not used or replaced already" if expires else "it still knows this device"
+    return (
+        f"no answer from {where} within {timeout:g} s. Check that the listener is running there,"
+        f" that its firewall lets UDP in on that port, and that {what}"
+    )

@@ -1,0 +1,149 @@
+"""The crank of every driver: sockets in, core, sockets out. It never waits.
+
+A driver (`on_trio`, `on_asyncio`, `blocking`) is a loop around this: when a socket is readable,
+`receive`; when `wait_seconds` is over, or after `handle`, `turn`; when a socket that `backlog`
+names is writable, `resume`.
+
+Rules: every call reads the clock anew, so nothing looks late that is not; events go before
+timers that are due; actions are done in the order given.
+Left to others: waiting, threads for files, the application (a `Host`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import time_ns
+from typing import Final, Protocol
+
+from clawchat.core.actions import LinkStats, Notice, Notify, Persist, Publish, Transmit, Withdraw
+from clawchat.core.config import Config
+from clawchat.core.credential import Address
+from clawchat.core.endpoint import Endpoint
+from clawchat.core.events import DatagramReceived, Event
+from clawchat.core.instant import SECOND, Instant
+from clawchat.drivers import clock
+from clawchat.drivers.sockets import UdpSocket
+
+BURST: Final = 64  # system calls of one `receive`: then acknowledgements and others get a turn
+BACKLOG_MAX: Final = 256  # batches waiting for one socket; what comes beyond is lost on the way
+WAIT_SECONDS_MAX: Final = 10.0  # looks at the clock this often, to notice suspend
+
+
+class Host(Protocol):
+    """What a driver does with everything that is not a datagram."""
+
+    def notify(self, link: int, notice: Notice) -> None:
+        """Tell the application."""
+
+    def persist(self, action: Persist) -> None:
+        """See that it is made durable and that `Persisted` or `PersistFailed` follows."""
+
+    def publish(self, action: Publish | Withdraw) -> None:
+        """See that the bootstrap file is written or removed, in this order."""
+
+
+class Engine:
+    """An endpoint, its sockets and what waits to be sent."""
+
+    def __init__(
+        self,
+        config: Config,
+        sockets: Sequence[UdpSocket],
+        host: Host,
+        *,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.sockets: Final = {sock.address: sock for sock in sockets}
+        self.backlog: Final[dict[UdpSocket, deque[Transmit]]] = {}
+        self.overflowed = 0  # batches lost because a socket was blocked for long
+        self._host = host
+        self._endpoint = Endpoint(config, now=clock.now(), unix_ns=time_ns(), entropy=entropy)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where the sockets are bound."""
+        return tuple(self.sockets)
+
+    def link_stats(self, link: int) -> LinkStats:
+        """A snapshot of one link."""
+        return self._endpoint.link_stats(link)
+
+    def handle(self, event: Event) -> None:
+        """Give the core an event; `turn` must follow soon. Raises a `LocalError`."""
+        self._endpoint.handle(event, clock.now())
+
+    def receive(self, sock: UdpSocket) -> bool:
+        """Drain `sock` and do what follows. True: there may be more, come back soon."""
+        endpoint, now = self._endpoint, clock.now()
+        more = True
+        for _ in range(BURST):
+            received = sock.receive()
+            if received is None:
+                more = False
+                break
+            endpoint.handle(DatagramReceived(*received), now)
+        self.turn()
+        return more
+
+    def turn(self) -> None:
+        """Fire what is due and do all actions."""
+        endpoint, now = self._endpoint, clock.now()
+        deadline = endpoint.deadline
+        if deadline is not None and deadline.at <= now:
+            endpoint.advance(now)
+        while actions := endpoint.actions(now):
+            for action in actions:
+                if isinstance(action, Transmit):
+                    self._send(action)
+                elif isinstance(action, Notify):
+                    self._host.notify(action.link, action.notice)
+                elif isinstance(action, Persist):
+                    self._host.persist(action)
+                else:
+                    self._host.publish(action)
+
+    def due(self) -> Instant | None:
+        """When `turn` must be called at the latest."""
+        deadline = self._endpoint.deadline
+        return None if deadline is None else deadline.at
+
+    def wait_seconds(self) -> float:
+        """How long a driver may sleep before the next `turn`."""
+        due = self.due()
+        if due is None:
+            return WAIT_SECONDS_MAX
+        return min(max(0.0, (due - clock.now()) / SECOND), WAIT_SECONDS_MAX)
+
+    def resume(self, sock: UdpSocket) -> None:
+        """Send what waits for `sock`, which is writable again."""
+        waiting = self.backlog.pop(sock, None)
+        while waiting:
+            action = waiting.popleft()
+            self._send(action)
+            if sock in self.backlog:  # it blocked again, and holds what was left of this one
+                self.backlog[sock].extend(waiting)
+                return
+
+    def close(self) -> None:
+        """Close the sockets. What still waits for one is dropped."""
+        self.backlog.clear()
+        for sock in self.sockets.values():
+            sock.close()
+
+    def _send(self, action: Transmit) -> None:
+        sock = self.sockets.get(action.path.local)
+        if sock is None:
+            return  # its socket is gone: lost on the way
+        waiting = self.backlog.get(sock)
+        if waiting is not None:
+            if len(waiting) < BACKLOG_MAX:
+                waiting.append(action)
+            else:
+                self.overflowed += 1
+            return
+        datagrams = action.datagrams
+        sent = sock.send(action.path.remote, datagrams)
+        if sent < len(datagrams):
+            self.backlog[sock] = deque((Transmit(action.path, datagrams[sent:]),))

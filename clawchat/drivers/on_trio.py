@@ -1,0 +1,253 @@
+"""The driver the product uses: one endpoint in one Trio nursery.
+
+Rules: the nursery owns every task, so nothing outlives the block; leaving it, also by
+cancellation, tells every peer, bounded to one second; writes to disk run in threads, one at a
+time and in order, and are never abandoned half way.
+Left to others: moving datagrams (`engine`), what the application sees (`peer`, `listener`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Final, TypeVar, TypeVarTuple
+
+import trio
+
+from clawchat.core.actions import (
+    Closed,
+    CredentialReused,
+    Established,
+    LinkStats,
+    Notice,
+    Persist,
+    Publish,
+    Withdraw,
+)
+from clawchat.core.config import Config
+from clawchat.core.credential import Address, Pairing, Path
+from clawchat.core.events import Dial, Event, Persisted, PersistFailed
+from clawchat.drivers.engine import Engine
+from clawchat.drivers.peer import Peer
+from clawchat.drivers.publisher import Publisher
+from clawchat.drivers.sockets import UdpSocket
+from clawchat.errors import LocalError, StoreError
+
+CLOSING_SECONDS: Final = 1.0  # how long leaving may take, shielded from cancellation
+log = logging.getLogger("clawchat")
+
+Args = TypeVarTuple("Args")
+Result = TypeVar("Result")
+
+
+@asynccontextmanager
+async def open_runner(
+    config: Config,
+    sockets: Sequence[UdpSocket],
+    *,
+    persist: Callable[[Pairing], None],
+    publisher: Publisher | None = None,
+) -> AsyncIterator[Runner]:
+    """Run an endpoint on `sockets`, which are closed on the way out.
+
+    `persist` makes a pairing durable; it is called in a thread and may raise `StoreError`.
+    What the block raises comes out as it is, not wrapped in an `ExceptionGroup`.
+    """
+    trouble: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            runner = Runner(config, sockets, nursery, persist=persist, publisher=publisher)
+            runner.start()
+            try:
+                yield runner
+            except BaseException as error:  # raised again below, outside the nursery
+                trouble = error
+            with trio.move_on_after(CLOSING_SECONDS, shield=True):
+                await runner.close()
+            nursery.cancel_scope.cancel()
+        if trouble is not None:
+            raise trouble
+    finally:
+        trouble = None  # a frame that holds its own exception is a cycle
+        for sock in sockets:
+            sock.close()
+
+
+class Runner:
+    """Runs one `Engine` on Trio and shares its notices out among `Peer`s."""
+
+    def __init__(
+        self,
+        config: Config,
+        sockets: Sequence[UdpSocket],
+        nursery: trio.Nursery,
+        *,
+        persist: Callable[[Pairing], None],
+        publisher: Publisher | None,
+    ) -> None:
+        self.peers: Final[dict[int, Peer]] = {}
+        self.accept: Callable[[Peer], None] = lambda peer: None
+        self.overheard: Callable[[Notice], None] = lambda notice: None
+        self.attempts = 0  # to write a bootstrap file, whether or not it worked
+        self._engine: Final = Engine(config, sockets, self)
+        self._nursery = nursery
+        self._save_pairing = persist
+        self._publisher = publisher
+        self._publish_error: StoreError | None = None
+        self._published = False
+        self._disk = trio.CapacityLimiter(1)  # first come, first served: saves stay in order
+        self._turn_due = False
+        self._armed = 0.0  # the Trio time at which the timer task wakes
+        self._sleep: trio.CancelScope | None = None  # of the timer task, while it sleeps
+        self._resuming: set[UdpSocket] = set()
+        self._changed = trio.lowlevel.ParkingLot()
+
+    def start(self) -> None:
+        """Start the tasks: one for timers and turns, one per socket for what arrives."""
+        self._nursery.start_soon(self._keep_time, name="clawchat timer")
+        for sock in self._engine.sockets.values():
+            self._nursery.start_soon(self._listen, sock, name=f"clawchat {sock.address}")
+
+    # --- for peers, connect and serve ---------------------------------------------------------
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where the sockets are bound."""
+        return self._engine.addresses
+
+    def handle(self, event: Event) -> None:
+        """Give the core an event; what follows is done in the next turn of the loop."""
+        self._engine.handle(event)
+        self._turn_due = True
+        if self._sleep is not None:
+            self._sleep.cancel()
+            self._sleep = None
+
+    def link_stats(self, link: int) -> LinkStats:
+        """A snapshot of one link."""
+        return self._engine.link_stats(link)
+
+    def dial(self, link: int, pairing: Pairing, paths: tuple[Path, ...]) -> Peer:
+        """Begin a link; wait for it with `Peer.wait_established`."""
+        peer = self.peers[link] = Peer(self, link, dialer=True)
+        self.handle(Dial(link, pairing, paths))
+        return peer
+
+    async def published_since(self, attempts: int) -> None:
+        """Wait for the next bootstrap file to be written. Raises `StoreError` if it is not."""
+        while self.attempts == attempts:
+            await self._changed.park()
+        if self._publish_error is not None:
+            raise self._publish_error
+
+    async def in_thread(self, work: Callable[[*Args], Result], *args: *Args) -> Result:
+        """Run file work in order with the endpoint's own; never abandoned half way."""
+        return await trio.to_thread.run_sync(work, *args, limiter=self._disk)
+
+    async def close(self) -> None:
+        """Tell every peer, and take the published bootstrap file away."""
+        for peer in list(self.peers.values()):
+            peer.close_soon()
+        self._after_turn()
+        while self.peers or self._engine.backlog:
+            await self._changed.park()
+        if self._publisher is not None and self._published:
+            await self._do_publish(Withdraw())
+
+    # --- tasks --------------------------------------------------------------------------------
+
+    async def _keep_time(self) -> None:
+        while True:
+            self._turn_due = False
+            self._engine.turn()
+            self._after_turn()
+            if self._turn_due:
+                await trio.lowlevel.checkpoint()
+                continue
+            self._armed = trio.current_time() + self._engine.wait_seconds()
+            with trio.CancelScope(deadline=self._armed) as self._sleep:
+                await trio.sleep_forever()
+            self._sleep = None
+
+    async def _listen(self, sock: UdpSocket) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(sock.socket)
+            while self._engine.receive(sock):
+                self._after_turn()
+                await trio.lowlevel.checkpoint()
+            self._after_turn()
+
+    def _after_turn(self) -> None:
+        """Wake earlier when a deadline moved forward; see to sockets that block."""
+        for sock in self._engine.backlog:
+            if sock not in self._resuming:
+                self._resuming.add(sock)
+                self._nursery.start_soon(self._resume, sock)
+        if self._sleep is not None:
+            at = trio.current_time() + self._engine.wait_seconds()
+            if at < self._armed:
+                self._sleep.deadline = self._armed = at
+
+    async def _resume(self, sock: UdpSocket) -> None:
+        while sock in self._engine.backlog:
+            await trio.lowlevel.wait_writable(sock.socket)
+            self._engine.resume(sock)
+        self._resuming.discard(sock)
+        self._changed.unpark_all()
+
+    # --- what the engine says (Host) ----------------------------------------------------------
+
+    def notify(self, link: int, notice: Notice) -> None:
+        """Pass a notice to its peer; a link that was not dialled gets a peer when it is up."""
+        peer = self.peers.get(link)
+        if isinstance(notice, CredentialReused):
+            self.overheard(notice)
+        if peer is None:
+            if not isinstance(notice, Established):
+                return  # of a link that never came up, or of none
+            peer = self.peers[link] = Peer(self, link, dialer=False)
+            peer.arrived(notice)
+            self.accept(peer)
+            return
+        peer.arrived(notice)
+        if isinstance(notice, Closed):
+            del self.peers[link]
+            self._changed.unpark_all()
+
+    def persist(self, action: Persist) -> None:
+        """Save in a thread, then say so."""
+        self._nursery.start_soon(self._do_persist, action)
+
+    def publish(self, action: Publish | Withdraw) -> None:
+        """Write or remove the bootstrap file in a thread."""
+        self._nursery.start_soon(self._do_publish, action)
+
+    async def _do_persist(self, action: Persist) -> None:
+        answer: Persisted | PersistFailed = Persisted(action.link, action.ticket)
+        try:
+            await self.in_thread(self._save_pairing, action.pairing)
+        except StoreError as error:
+            log.error("%s", error)
+            peer = self.peers.get(action.link)
+            if peer is not None:
+                peer.store_error = error
+            answer = PersistFailed(action.link, action.ticket)
+        with suppress(LocalError):  # the link ended meanwhile: nobody waits for the answer
+            self.handle(answer)
+
+    async def _do_publish(self, action: Publish | Withdraw) -> None:
+        if self._publisher is None:
+            return
+        try:
+            if isinstance(action, Publish):
+                await self.in_thread(self._publisher.publish, action.content)
+            else:
+                await self.in_thread(self._publisher.withdraw)
+            self._published = isinstance(action, Publish)
+            self._publish_error = None
+        except StoreError as error:
+            log.error("%s", error)
+            self._publish_error = error
+        self.attempts += isinstance(action, Publish)
+        self._changed.unpark_all()

@@ -1,0 +1,93 @@
+"""`clawchat.serve`: a listener for as long as a block runs.
+
+Rules: one listener per store at a time (`Store.lock`); on the way out every link is told, the
+published bootstrap file is withdrawn and the sockets are closed, in bounded time.
+Left to others: what a listener can do (`listener`), running it (`on_trio`).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from clawchat.core.config import Config
+from clawchat.core.credential import Address
+from clawchat.core.events import Remember
+from clawchat.drivers.address import own_hosts, resolve
+from clawchat.drivers.listener import Listener
+from clawchat.drivers.on_trio import open_runner
+from clawchat.drivers.publisher import Publisher
+from clawchat.drivers.sockets import UdpSocket
+from clawchat.drivers.store import Store
+from clawchat.errors import UserError
+
+EVERYWHERE: Final = ("", "*")
+CANDIDATES_MAX: Final = 16  # PROTOCOL.md "Bootstrap file"
+
+
+@asynccontextmanager
+async def serve(
+    store: Store,
+    *,
+    host: str = "",
+    port: int = 0,
+    advertise: Sequence[Address] = (),
+    publisher: Publisher | None = None,
+) -> AsyncIterator[Listener]:
+    """Listen for the devices paired in `store`.
+
+    `host` empty: every address, IPv4 and IPv6. `port` 0: one the system chooses. `advertise`:
+    the addresses to put into bootstrap files; empty: those of this machine. With a `publisher`
+    and nothing paired yet, a bootstrap file is published before the block begins; otherwise
+    call `Listener.publish`.
+
+    Raises `UserError` when the address cannot be used, `StoreError` when the store cannot be
+    read or another listener uses it.
+    """
+    with store.lock("serve"):
+        sockets = _bind(host, port)
+        pairings = [pairing for pairing in store.load() if not pairing.dialer]
+        config = Config(identity=store.identity())
+        async with open_runner(config, sockets, persist=store.save, publisher=publisher) as runner:
+            candidates = tuple(advertise) or _candidates(runner.addresses)
+            listener = Listener(runner, store, candidates[:CANDIDATES_MAX], publisher)
+            for pairing in pairings:
+                runner.handle(Remember(pairing))
+            if publisher is not None and not pairings:
+                await listener.publish()
+            yield listener
+
+
+def _bind(host: str, port: int) -> list[UdpSocket]:
+    try:
+        if host not in EVERYWHERE:
+            return [UdpSocket(resolve(host, port)[0])]
+        first = UdpSocket(Address("0.0.0.0", port))  # noqa: S104
+        try:
+            return [first, UdpSocket(Address("::", first.address.port))]
+        except OSError:
+            return [first]  # no IPv6 here, or its port is taken: IPv4 alone will do
+    except OSError as error:
+        raise UserError(_why_not(host, port, error)) from error
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    where = f"UDP port {port} on {host or 'every address'}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{where} is in use by another program: choose another with --port"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{where} is not allowed for this user: choose one above 1023 with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is not an address of this machine: choose another with --ip"
+    return f"cannot listen on {where}: {error.strerror or error}; choose others with --ip, --port"
+
+
+def _candidates(addresses: Sequence[Address]) -> tuple[Address, ...]:
+    bound = addresses[0]
+    if bound.host not in ("0.0.0.0", "::"):  # noqa: S104
+        return (bound,)
+    both = len(addresses) > 1
+    hosts = [host for host in own_hosts() if both or (":" in host) == (":" in bound.host)]
+    return tuple(Address(host, bound.port) for host in hosts) or (Address("127.0.0.1", bound.port),)

@@ -1,0 +1,424 @@
+"""The folder that keeps what must outlive a process: our identity and our pairings.
+
+    identity.json            our X25519 key, made on first use
+    pairings/<file id>.json  one per peer: credentials, name, addresses
+    locks/<name>             held while a process uses a pairing (`Store.lock`)
+
+Rules: every change is one atomic, synced file (`files`); a damaged file is named in a
+`StoreError` and never deleted or overwritten by itself; nothing is read twice, so two processes
+see each other's changes. All methods block: async callers use a thread.
+Left to others: when to save (the core's `Persist`), deriving credentials (the core).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import time
+from typing import Final
+
+from attrs import evolve, field, frozen
+
+from clawchat.core.credential import (
+    FILE_ID_SIZE,
+    HINT_SIZE,
+    STATIC_SIZE,
+    SUPERSEDED_MAX,
+    Address,
+    Credential,
+    Pairing,
+    Superseded,
+)
+from clawchat.core.secret import Secret
+from clawchat.drivers import files
+from clawchat.drivers.address import parse_address
+from clawchat.errors import StoreError
+
+STATE_DIR_VARIABLE: Final = "CLAWCHAT_STATE_DIR"
+FORMAT_VERSION: Final = 1
+NAME_MAX: Final = 40  # characters
+KEY_SIZE: Final = 32
+
+
+class StoreBusy(StoreError):
+    """Another process holds the lock that was asked for."""
+
+
+@frozen
+class Entry:
+    """A pairing and what a person needs with it. Times are Unix seconds, 0 for never."""
+
+    pairing: Pairing
+    name: str
+    candidates: tuple[Address, ...] = field(default=())  # dialer: where the listener may be
+    paired: int = 0
+    used: int = 0
+
+
+def default_folder() -> Path:
+    """`$CLAWCHAT_STATE_DIR`, or the platform's place for a user's state."""
+    named = os.environ.get(STATE_DIR_VARIABLE)
+    if named:
+        return Path(named)
+    from platformdirs import user_state_path
+
+    return user_state_path("clawchat")
+
+
+class Store:
+    """Identity and pairings in one folder. Raises `StoreError`, naming the file at fault."""
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        """Nothing is read or written yet. `folder` None: `default_folder()`."""
+        self.folder: Final = Path(folder) if folder is not None else default_folder()
+        self._pairings: Final = self.folder / "pairings"
+        self._identity: Final = self.folder / "identity.json"
+
+    def __repr__(self) -> str:
+        return f"<Store {self.folder}>"
+
+    # --- identity -----------------------------------------------------------------------------
+
+    def identity(self) -> Secret:
+        """Our X25519 private key, 32 bytes; made and saved on first use."""
+        with self._explained(self._identity):
+            if not self._identity.exists():
+                files.private_folder(self.folder)
+                made: dict[str, object] = {"private": os.urandom(KEY_SIZE).hex()}
+                with suppress(FileExistsError):  # another process was first: its key is ours too
+                    files.write_private(self._identity, _encode("identity", made), replace=False)
+            content = _decode("identity", files.read_private(self._identity))
+            return Secret(_bytes(content, "private", KEY_SIZE))
+
+    # --- pairings -----------------------------------------------------------------------------
+
+    def save(self, pairing: Pairing, *, candidates: tuple[Address, ...] | None = None) -> None:
+        """Make `pairing` durable before returning; name and addresses already kept stay.
+
+        `candidates`, when given, replaces the addresses kept with it.
+        """
+        entry = self._found(pairing.file_id)
+        now = int(time())
+        if entry is None:
+            entry = Entry(pairing, self._fresh_name(pairing), (), now, now)
+        if candidates is None:
+            candidates = entry.candidates
+        self._write(evolve(entry, pairing=pairing, candidates=candidates, used=now))
+
+    def load(self) -> list[Pairing]:
+        """Every pairing, oldest first."""
+        return [entry.pairing for entry in self.entries()]
+
+    def entries(self) -> list[Entry]:
+        """Every pairing with its name and addresses, oldest first."""
+        with self._explained(self._pairings):
+            if not self._pairings.exists():
+                return []
+            files.sweep(self._pairings)
+            paths = sorted(self._pairings.glob("[0-9a-f]*.json"))
+        entries = [self._read(path) for path in paths]
+        return sorted(entries, key=lambda entry: (entry.paired, entry.pairing.file_id))
+
+    def get(self, file_id: bytes) -> Entry | None:
+        """The entry of one pairing, or None."""
+        return self._found(file_id)
+
+    def remove(self, file_id: bytes) -> None:
+        """Forget a pairing for good; harmless when it is not there."""
+        path = self._path(file_id)
+        with self._explained(path):
+            if path.exists():
+                files.remove(path)
+
+    def reached(self, file_id: bytes, address: Address) -> None:
+        """Note that the listener answered at `address`: it is tried first from now on."""
+        entry = self._found(file_id)
+        if entry is None or entry.candidates[:1] == (address,):
+            return
+        others = tuple(other for other in entry.candidates if other != address)
+        self._write(evolve(entry, candidates=(address, *others)[:16]))
+
+    # --- names --------------------------------------------------------------------------------
+
+    def label(self, file_id: bytes) -> str:
+        """The name of a pairing; the start of its id when it is unknown."""
+        entry = self._found(file_id)
+        return entry.name if entry is not None else file_id.hex()[:8]
+
+    def rename(self, file_id: bytes, name: str) -> None:
+        """Give a pairing a name: 1-40 printable characters, unlike every other name."""
+        entry = self._found(file_id)
+        if entry is None:
+            raise StoreError(f"{self.folder}: no pairing {file_id.hex()[:8]}; {self._known()}")
+        if not (0 < len(name) <= NAME_MAX and name.isprintable() and name == name.strip()):
+            raise StoreError(f"{name!r} is not a name: use 1 to {NAME_MAX} printable characters")
+        for other in self.entries():
+            if other.name == name and other.pairing.file_id != file_id:
+                raise StoreError(f"{name!r} already names another pairing: choose another name")
+        self._write(evolve(entry, name=name))
+
+    def find(self, name: str) -> Entry:
+        """The entry with this name, or whose id begins with it (4 hex digits or more)."""
+        entries = self.entries()
+        for entry in entries:
+            if entry.name == name:
+                return entry
+        wanted = name.lower()
+        found = [entry for entry in entries if entry.pairing.file_id.hex().startswith(wanted)]
+        if len(wanted) >= 4 and len(found) == 1:
+            return found[0]
+        raise StoreError(f"{self.folder}: no pairing is called {name!r}; {self._known()}")
+
+    # --- one user at a time -------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self, name: str = "store") -> Iterator[None]:
+        """Hold a lock that dies with this process. Raises `StoreBusy` when another holds it.
+
+        `connect` locks the pairing's id, `serve` locks "serve": two processes that dialled with
+        one credential would look like a clone of this device.
+        """
+        path = self.folder / "locks" / name
+        with self._explained(path):
+            files.private_folder(self.folder)
+            files.private_folder(path.parent)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if not _try_lock(handle):
+                raise StoreBusy(_busy_text(path, handle))
+            os.ftruncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
+            yield
+            os.ftruncate(handle, 0)
+        finally:
+            os.close(handle)
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _path(self, file_id: bytes) -> Path:
+        return self._pairings / f"{file_id.hex()}.json"
+
+    def _found(self, file_id: bytes) -> Entry | None:
+        path = self._path(file_id)
+        with self._explained(path):
+            if not path.exists():
+                return None
+        return self._read(path)
+
+    def _read(self, path: Path) -> Entry:
+        with self._explained(path):
+            entry = _to_entry(_decode("pairing", files.read_private(path)))
+            if path.stem != entry.pairing.file_id.hex():
+                raise ValueError("its name is not the id inside")
+            return entry
+
+    def _write(self, entry: Entry) -> None:
+        path = self._path(entry.pairing.file_id)
+        with self._explained(path):
+            files.private_folder(self.folder)
+            files.private_folder(self._pairings)
+            files.write_private(path, _encode("pairing", _from_entry(entry)))
+
+    def _fresh_name(self, pairing: Pairing) -> str:
+        stem = "listener" if pairing.dialer else "device"
+        return f"{stem}-{pairing.file_id.hex()[:6]}"
+
+    def _known(self) -> str:
+        names = ", ".join(entry.name for entry in self.entries())
+        return f"known: {names}" if names else "nothing is paired yet"
+
+    @contextmanager
+    def _explained(self, path: Path) -> Iterator[None]:
+        """Turn what the machine or a damaged file does into a `StoreError` that helps."""
+        try:
+            yield
+        except files.ForeignFolder as error:
+            raise StoreError(
+                f"{error}: choose a folder of your own with {STATE_DIR_VARIABLE}"
+            ) from error
+        except OSError as error:
+            raise StoreError(
+                f"cannot use {path}: {error.strerror or error}. What was kept there before is"
+                f" unchanged; free some space or allow writing to {self.folder}, or choose another"
+                f" folder with {STATE_DIR_VARIABLE}"
+            ) from error
+        except _Newer as error:
+            raise StoreError(f"{path} was written by a newer ClawChat: upgrade this one") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{path} is damaged and was left as it is: restore it from a backup, or move it"
+                " away and pair again with a new bootstrap file"
+            ) from None if _quotes_content(error) else error
+
+
+class _Newer(Exception):
+    """The file says a format version that we do not know."""
+
+
+def _quotes_content(error: Exception) -> bool:
+    # A JSONDecodeError carries the whole document, secrets included, into a traceback.
+    return isinstance(error, ValueError)
+
+
+# --- bytes <-> values -------------------------------------------------------------------------
+
+
+def _encode(kind: str, content: dict[str, object]) -> bytes:
+    head: dict[str, object] = {"format": f"clawchat {kind}", "version": FORMAT_VERSION}
+    return json.dumps(head | content, indent=1).encode() + b"\n"
+
+
+def _decode(kind: str, data: bytes) -> dict[str, object]:
+    content = json.loads(data)
+    if not isinstance(content, dict) or content.get("format") != f"clawchat {kind}":
+        raise ValueError("another kind of file")
+    version = content.get("version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise _Newer
+    if version != FORMAT_VERSION:
+        raise ValueError("no version")
+    return content
+
+
+def _from_entry(entry: Entry) -> dict[str, object]:
+    pairing = entry.pairing
+    return {
+        "name": entry.name,
+        "paired": entry.paired,
+        "used": entry.used,
+        "file_id": pairing.file_id.hex(),
+        "dialer": pairing.dialer,
+        "listener_static": pairing.listener_static.hex(),
+        "peer_static": None if pairing.peer_static is None else pairing.peer_static.hex(),
+        "candidates": [str(address) for address in entry.candidates],
+        "credentials": [
+            {
+                "generation": credential.generation,
+                "hint": credential.hint.hex(),
+                "envelope_key": credential.envelope_key.reveal().hex(),
+                "psk": credential.psk.reveal().hex(),
+            }
+            for credential in pairing.credentials
+        ],
+        "superseded": [
+            {
+                "generation": old.generation,
+                "hint": old.hint.hex(),
+                "envelope_key": old.envelope_key.reveal().hex(),
+            }
+            for old in pairing.superseded
+        ],
+    }
+
+
+def _to_entry(content: dict[str, object]) -> Entry:
+    peer = content["peer_static"]
+    credentials = tuple(
+        Credential(
+            _count(row, "generation"),
+            _bytes(row, "hint", HINT_SIZE),
+            Secret(_bytes(row, "envelope_key", KEY_SIZE)),
+            Secret(_bytes(row, "psk", KEY_SIZE)),
+        )
+        for row in _rows(content, "credentials", 2)
+    )
+    if not credentials:
+        raise ValueError("no credential")
+    superseded = tuple(
+        Superseded(
+            _count(row, "generation"),
+            _bytes(row, "hint", HINT_SIZE),
+            Secret(_bytes(row, "envelope_key", KEY_SIZE)),
+        )
+        for row in _rows(content, "superseded", SUPERSEDED_MAX)
+    )
+    pairing = Pairing(
+        _bytes(content, "file_id", FILE_ID_SIZE),
+        _flag(content, "dialer"),
+        _bytes(content, "listener_static", STATIC_SIZE),
+        None if peer is None else _bytes(content, "peer_static", STATIC_SIZE),
+        credentials,
+        superseded,
+    )
+    addresses = content["candidates"]
+    if not isinstance(addresses, list):
+        raise TypeError("candidates")
+    candidates = tuple(parse_address(str(text)) for text in addresses)
+    paired, used = _count(content, "paired"), _count(content, "used")
+    return Entry(pairing, _text(content, "name"), candidates, paired, used)
+
+
+def _bytes(content: dict[str, object], name: str, size: int) -> bytes:
+    value = bytes.fromhex(_text(content, name))
+    if len(value) != size:
+        raise ValueError(name)
+    return value
+
+
+def _text(content: dict[str, object], name: str) -> str:
+    value = content[name]
+    if not isinstance(value, str):
+        raise TypeError(name)
+    return value
+
+
+def _count(content: dict[str, object], name: str) -> int:
+    value = content[name]
+    if not isinstance(value, int) or value < 0:
+        raise TypeError(name)
+    return value
+
+
+def _flag(content: dict[str, object], name: str) -> bool:
+    value = content[name]
+    if not isinstance(value, bool):
+        raise TypeError(name)
+    return value
+
+
+def _rows(content: dict[str, object], name: str, most: int) -> list[dict[str, object]]:
+    value = content[name]
+    if not isinstance(value, list) or len(value) > most:
+        raise TypeError(name)
+    if not all(isinstance(row, dict) for row in value):
+        raise TypeError(name)
+    return value
+
+
+# --- locks ------------------------------------------------------------------------------------
+
+
+def _busy_text(path: Path, handle: int) -> str:
+    try:
+        holder = os.pread(handle, 20, 0).decode() if hasattr(os, "pread") else ""
+    except OSError:
+        holder = ""
+    who = f"process {holder}" if holder.isdigit() else "another process"
+    return f"{path.parent.parent} is in use by {who} ({path.name}): stop it, or use it instead"
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(handle: int) -> bool:
+        try:
+            os.lseek(handle, 64, os.SEEK_SET)  # beyond the process id, which stays readable
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            os.lseek(handle, 0, os.SEEK_SET)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
