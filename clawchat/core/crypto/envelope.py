@@ -34,6 +34,7 @@ OVERHEAD: Final = HEAD_SIZE + TAG_SIZE
 _NONCE: Final = bytes(NONCE_SIZE)
 _HELLO: Final = b"hello"
 _REPLY: Final = b"reply"
+_REFUSAL: Final = b"\0"  # where a REPLY has the family of an address
 
 
 def seal_hello(credential: Credential, message: bytes, entropy: Entropy) -> bytes:
@@ -60,14 +61,26 @@ def seal_reply(
     return _seal(credential, _REPLY, encode_address(observed) + _measured(message), entropy)
 
 
-def open_reply(credential: Credential, datagram: bytes) -> tuple[Address, bytes]:
-    """From where the listener saw us come, and its Noise message. Raises as `open_hello`."""
+def seal_refusal(credential: Superseded, cookie: bytes, entropy: Entropy) -> bytes:
+    """The listener's datagram to a HELLO of a generation that was already replaced."""
+    return _seal(credential, _REPLY, _REFUSAL + _measured(cookie), entropy)
+
+
+def open_reply(credential: Credential, datagram: bytes) -> tuple[Address | None, bytes]:
+    """From where the listener saw us come, and its Noise message; a refusal's cookie after None.
+
+    Raises as `open_hello`.
+    """
     inside = _open(credential.envelope_key, _REPLY, datagram)
+    if inside[:1] == _REFUSAL:
+        return None, _message(inside, 1)
     observed, at = decode_address(inside, 0, Drop.MALFORMED_ENVELOPE)
     return observed, _message(inside, at)
 
 
-def _seal(credential: Credential, direction: bytes, inside: bytes, entropy: Entropy) -> bytes:
+def _seal(
+    credential: Credential | Superseded, direction: bytes, inside: bytes, entropy: Entropy
+) -> bytes:
     fitting = [size for size in ENVELOPE_SIZES if size >= len(inside) + OVERHEAD]
     if not fitting:
         raise ValueError("too long for an envelope")

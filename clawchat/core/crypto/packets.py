@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import count
 from struct import Struct
-from struct import error as StructError
+from struct import error as StructError  # noqa: N812
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -114,9 +114,16 @@ class SealKeys(_DirectionKeys):
 
 
 class OpenKeys(_DirectionKeys):
-    """Opens what the peer sends."""
+    """Opens what the peer sends.
 
-    __slots__ = ()
+    `reserved` counts packets that authenticated but bear flags of a later version.
+    """
+
+    __slots__ = ("reserved",)
+
+    def __init__(self, root: Secret, epoch: int, side: bytes) -> None:
+        super().__init__(root, epoch, side)
+        self.reserved = 0
 
     def open(
         self, path_id: int, cid: bytes, datagrams: Sequence[bytes | memoryview], largest: int
@@ -134,20 +141,26 @@ class OpenKeys(_DirectionKeys):
         masks = _masks(len(heads)).unpack(ecb.update(b"".join([sample for _, sample in heads])))
         iv, decrypt = self._iv, aead.decrypt
         head, tail = cid + b"\0", self._aad_tail(path_id)
-        highest = largest + 1 + 0x80000000  # the highest number that 4 bytes can mean
+        highest = largest + 0x80000001  # the highest number that 4 bytes can mean
         opened: list[tuple[int, bytes] | None] = []
         for mask, (masked, _), datagram in zip(masks, heads, datagrams, strict=True):
             header = (mask >> 24 ^ masked) & 0xFF_FFFFFFFF
-            pn = highest - (highest - header & 0xFFFFFFFF)
+            number = header & 0xFFFFFFFF
+            pn = highest - (highest - number & 0xFFFFFFFF)
             if pn < 0:
-                pn = header
-            nonce, aad = (iv ^ pn).to_bytes(12, "big"), head + pn.to_bytes(8, "big") + tail
+                pn = number
+            start = head if header == number else cid + bytes((header >> 32,))
+            aad = start + pn.to_bytes(8, "big") + tail
             try:
-                plaintext = decrypt(nonce, datagram[13:], aad)
+                plaintext = decrypt((iv ^ pn).to_bytes(12, "big"), datagram[13:], aad)
             except InvalidTag:
                 opened.append(None)
+                continue
+            if header == number:
+                opened.append((pn, plaintext))
             else:
-                opened.append((pn, plaintext) if header <= 0xFFFFFFFF else None)
+                opened.append(None)
+                self.reserved += 1
         return opened
 
     def _open_without_stubs(

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum, unique
+from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 
 from attrs import frozen
 
+from clawchat.core.events import Buffer
 from clawchat.core.wire import varint
 from clawchat.core.wire.parameters import STREAMS_MAX
 from clawchat.errors import Drop, Malformed
@@ -47,6 +49,12 @@ class FrameType(IntEnum):
     DATAGRAM = 0x30
     DATAGRAM_WITH_LENGTH = 0x31
 
+
+_OFFSET: Final = Struct(">I")
+_OFFSET_AT: Final = _OFFSET.unpack_from
+_OFFSET_FORM: Final = 0x8000_0000  # a varint of 4 bytes
+_OFFSET_END: Final = 1 << 30
+_new_tuple: Final = tuple.__new__  # half the price of calling a NamedTuple class
 
 STREAM_FIN: Final = 0x01
 STREAM_LENGTH: Final = 0x02
@@ -169,7 +177,7 @@ def lone_stream(payload: bytes) -> Stream | None:
 
     Most packets of a transfer are this one frame. Raises `Malformed`.
     """
-    if not payload or payload[0] & 0xFA != FrameType.STREAM:
+    if not payload or payload[0] & 0xFA != 0x08:
         return None
     return _stream_to_end(payload)
 
@@ -200,6 +208,15 @@ def parse_frames(payload: bytes) -> list[Frame]:
 
 
 def _stream_to_end(payload: bytes) -> Stream:
+    """A STREAM frame without a length: first as `stream_payloads` writes it, then in general."""
+    kind = payload[0]
+    if kind >= 0x0C and len(payload) >= 7 and payload[1] < 0x80:
+        stream, at = payload[1], 2
+        if stream >= 0x40:
+            stream, at = (stream & 0x3F) << 8 | payload[2], 3
+        if payload[at] & 0xC0 == 0x80:
+            offset = _OFFSET_AT(payload, at)[0] & 0x3FFF_FFFF
+            return _new_tuple(Stream, (stream, offset, payload[at + 4 :], kind == 0x0D))
     return _parse_stream(payload, 0)[0]
 
 
@@ -352,6 +369,34 @@ def stream_head(stream: int, offset: int, *, fin: bool, length: int | None = Non
     if length is None:
         return bytes((kind,)) + where
     return bytes((kind | STREAM_LENGTH,)) + where + varint.encode(length)
+
+
+def stream_payloads(
+    stream: int, offset: int, data: Buffer, chunk: int, *, fin: bool
+) -> list[bytes]:
+    """`data` as packet payloads, each one STREAM frame with `chunk` bytes of it, the last fewer.
+
+    `fin` stands on the last. They are equally long as long as `offset` stays below or above 2^30.
+    An empty `data` is one frame.
+    """
+    head = bytes((FrameType.STREAM | STREAM_OFFSET,)) + varint.encode(stream)
+    encode_offset = _OFFSET.pack
+    size = len(data)
+    if offset + size > _OFFSET_END:
+        payloads = [
+            head + varint.encode(offset + at, 4) + data[at : at + chunk]
+            for at in range(0, size, chunk)
+        ]
+    else:
+        payloads = [
+            head + encode_offset(offset + at | _OFFSET_FORM) + data[at : at + chunk]
+            for at in range(0, size, chunk)
+        ]
+    if not payloads:
+        return [stream_head(stream, offset, fin=fin)]
+    if fin:
+        payloads[-1] = bytes((payloads[-1][0] | STREAM_FIN,)) + payloads[-1][1:]
+    return payloads
 
 
 def encode_stream(stream: int, offset: int, data: bytes, *, fin: bool) -> bytes:

@@ -35,17 +35,35 @@ class Limits:
 
 
 _IDS: Final = (1, 2, 3, 4)  # in the order of the fields of `Limits`
+_COOKIE: Final = 5  # at most 63 bytes, so that its length is one byte
 
 
-def encode_parameters(limits: Limits) -> bytes:
-    """Raises `ValueError` when a limit cannot be written or the peer would refuse it."""
+def encode_parameters(limits: Limits, cookie: bytes = b"") -> bytes:
+    """Raises `ValueError` when a limit cannot be written or the peer would refuse it.
+
+    `cookie` repeats what a REFUSAL gave; empty, it is left out.
+    """
     if not _usable(limits):
         raise ValueError("max_datagram is at least 1024, max_streams at most 2^60")
     parts = []
     for identifier, number in zip(_IDS, astuple(limits), strict=True):
         value = varint.encode(number)
         parts.append(bytes((identifier, len(value))) + value)
+    if cookie:
+        parts.append(bytes((_COOKIE, len(cookie))) + cookie)
     return b"".join(parts)
+
+
+def cookie_of(data: bytes) -> bytes:
+    """The cookie in parameters that `decode_parameters` took; empty when there is none."""
+    at = 0
+    while at < len(data):
+        identifier, at = varint.decode(data, at)
+        length, at = varint.decode(data, at)
+        if identifier == _COOKIE:
+            return data[at : at + length]
+        at += length
+    return b""
 
 
 def decode_parameters(data: bytes) -> Limits:

@@ -8,6 +8,7 @@ Left to others: what a number may be.
 from __future__ import annotations
 
 from struct import Struct
+from struct import error as StructError  # noqa: N812
 from typing import Final
 
 from clawchat.errors import Drop, Malformed
@@ -49,13 +50,12 @@ def decode(buffer: bytes | memoryview, at: int) -> tuple[int, int]:
     """The number at `at`, and where the next thing begins. Raises `Malformed(MALFORMED_VARINT)`."""
     try:
         first = buffer[at]
-    except IndexError:
+        if first < 0x40:
+            return first, at + 1
+        if first < 0x80:
+            return (first & 0x3F) << 8 | buffer[at + 1], at + 2
+        if first < 0xC0:
+            return _FOUR.unpack_from(buffer, at)[0] & 0x3FFF_FFFF, at + 4
+        return _EIGHT.unpack_from(buffer, at)[0] & MAX, at + 8
+    except (IndexError, StructError):
         raise Malformed(Drop.MALFORMED_VARINT) from None
-    if first < 64:
-        return first, at + 1
-    end = at + (1 << (first >> 6))
-    if end > len(buffer):
-        raise Malformed(Drop.MALFORMED_VARINT)
-    width = end - at
-    mask = (1 << (8 * width - 2)) - 1
-    return int.from_bytes(buffer[at:end], "big") & mask, end
