@@ -14,17 +14,29 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import time_ns
 from typing import Final, Protocol
 
-from clawchat.core.actions import LinkStats, Notice, Notify, Persist, Publish, Transmit, Withdraw
+from clawchat.core.actions import (
+    Closed,
+    Established,
+    LinkStats,
+    Notice,
+    Notify,
+    Persist,
+    Publish,
+    Transmit,
+    Withdraw,
+)
 from clawchat.core.config import Config
 from clawchat.core.credential import Address
 from clawchat.core.endpoint import Endpoint
-from clawchat.core.events import DatagramReceived, Event
+from clawchat.core.events import Close, DatagramReceived, Dial, Event
 from clawchat.core.instant import SECOND, Instant
 from clawchat.drivers import clock
 from clawchat.drivers.sockets import UdpSocket
+from clawchat.errors import UnknownLink
 
 BURST: Final = 64  # system calls of one `receive`: then acknowledgements and others get a turn
 BACKLOG_MAX: Final = 256  # batches waiting for one socket; what comes beyond is lost on the way
@@ -56,6 +68,7 @@ class Engine:
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.sockets: Final = {sock.address: sock for sock in sockets}
+        self.links: Final[dict[int, None]] = {}  # dialled or established, and not over
         self.backlog: Final[dict[UdpSocket, deque[Transmit]]] = {}
         self.overflowed = 0  # batches lost because a socket was blocked for long
         self._host = host
@@ -73,6 +86,14 @@ class Engine:
     def handle(self, event: Event) -> None:
         """Give the core an event; `turn` must follow soon. Raises a `LocalError`."""
         self._endpoint.handle(event, clock.now())
+        if isinstance(event, Dial):
+            self.links[event.link] = None
+
+    def close_links(self) -> None:
+        """Tell every peer that we are done; `links` empties as they are over."""
+        for link in list(self.links):
+            with suppress(UnknownLink):  # over in this very turn
+                self.handle(Close(link))
 
     def receive(self, sock: UdpSocket) -> bool:
         """Drain `sock` and do what follows. True: there may be more, come back soon."""
@@ -98,7 +119,7 @@ class Engine:
                 if isinstance(action, Transmit):
                     self._send(action)
                 elif isinstance(action, Notify):
-                    self._host.notify(action.link, action.notice)
+                    self._notify(action.link, action.notice)
                 elif isinstance(action, Persist):
                     self._host.persist(action)
                 else:
@@ -131,6 +152,13 @@ class Engine:
         self.backlog.clear()
         for sock in self.sockets.values():
             sock.close()
+
+    def _notify(self, link: int, notice: Notice) -> None:
+        if isinstance(notice, Established):
+            self.links[link] = None
+        elif isinstance(notice, Closed):
+            self.links.pop(link, None)
+        self._host.notify(link, notice)
 
     def _send(self, action: Transmit) -> None:
         sock = self.sockets.get(action.path.local)

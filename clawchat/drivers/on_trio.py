@@ -147,10 +147,10 @@ class Runner:
 
     async def close(self) -> None:
         """Tell every peer, and take the published bootstrap file away."""
-        for peer in list(self.peers.values()):
-            peer.close_soon()
+        self._engine.close_links()
+        self._engine.turn()
         self._after_turn()
-        while self.peers or self._engine.backlog:
+        while self._engine.links or self._engine.backlog:
             await self._changed.park()
         if self._publisher is not None and self._published:
             await self._do_publish(Withdraw())

@@ -135,31 +135,36 @@ class UdpSocket:
             size = len(datagrams[done])
             fit = min(count - done, SEGMENTS_MAX, OFFLOAD_BYTES // size or 1)
             if fit > 1 and self.segments_sent:
-                batch = datagrams[done : done + fit]
-                sent = self._send_segments(target, batch, size)
-                if sent is None:
-                    continue  # the offload is off now: the same again, one by one
+                sent = self._send_segments(target, datagrams[done : done + fit], size)
             else:
-                fit = 1
-                sent = self._send_one(target, datagrams[done])
+                sent = int(self._send_one(target, datagrams[done]))
             if not sent:
                 return done
-            done += fit
+            done += sent
         return count
 
-    def _send_segments(
-        self, target: tuple[object, ...], batch: Sequence[bytes], size: int
-    ) -> bool | None:
-        """True: dealt with. False: would block. None: the offload was refused and is off now."""
+    def _send_segments(self, target: tuple[object, ...], batch: Sequence[bytes], size: int) -> int:
+        """How many of `batch` are dealt with; 0: the socket would block."""
         try:
             self.socket.sendmsg(batch, ((_SOL_UDP, _UDP_SEGMENT, _U16.pack(size)),), 0, target)
         except (BlockingIOError, InterruptedError):
-            return False
+            return 0
         except OSError as error:
             if error.errno in _NO_OFFLOAD:
-                self.segments_sent = False
-                return None
-        return True
+                return self._send_first(target, batch)
+        return len(batch)
+
+    def _send_first(self, target: tuple[object, ...], batch: Sequence[bytes]) -> int:
+        """Find out what was refused: the offload, which is then off, or datagrams of this size."""
+        try:
+            self.socket.sendto(batch[0], target)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                return len(batch)  # the interface's MTU shrank: noise
+        self.segments_sent = False
+        return 1
 
     def _send_one(self, target: tuple[object, ...], datagram: bytes) -> bool:
         try:
