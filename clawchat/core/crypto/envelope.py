@@ -24,6 +24,7 @@ from clawchat.core.crypto.suite import (
 )
 from clawchat.core.secret import Secret
 from clawchat.core.wire.address import decode_address, encode_address
+from clawchat.core.wire.parameters import COOKIE_SIZE_MAX
 from clawchat.errors import Drop, Malformed
 
 ENVELOPE_SIZES: Final = (512, 640, 768, 896, 1024)
@@ -62,7 +63,10 @@ def seal_reply(
 
 
 def seal_refusal(credential: Superseded, cookie: bytes, entropy: Entropy) -> bytes:
-    """The listener's datagram to a HELLO of a generation that was already replaced."""
+    """The listener's datagram to a HELLO of a generation that was already replaced.
+
+    `cookie` has at most 64 bytes; the dialer repeats it to show that it is no replay.
+    """
     return _seal(credential, _REPLY, _REFUSAL + _measured(cookie), entropy)
 
 
@@ -73,7 +77,10 @@ def open_reply(credential: Credential, datagram: bytes) -> tuple[Address | None,
     """
     inside = _open(credential.envelope_key, _REPLY, datagram)
     if inside[:1] == _REFUSAL:
-        return None, _message(inside, 1)
+        cookie = _message(inside, 1)
+        if len(cookie) > COOKIE_SIZE_MAX:
+            raise Malformed(Drop.MALFORMED_ENVELOPE)
+        return None, cookie
     observed, at = decode_address(inside, 0, Drop.MALFORMED_ENVELOPE)
     return observed, _message(inside, at)
 

@@ -35,14 +35,17 @@ class Limits:
 
 
 _IDS: Final = (1, 2, 3, 4)  # in the order of the fields of `Limits`
-_COOKIE: Final = 5  # at most 63 bytes, so that its length is one byte
+_COOKIE: Final = 5
+COOKIE_SIZE_MAX: Final = 64
 
 
 def encode_parameters(limits: Limits, cookie: bytes = b"") -> bytes:
     """Raises `ValueError` when a limit cannot be written or the peer would refuse it.
 
-    `cookie` repeats what a REFUSAL gave; empty, it is left out.
+    `cookie` repeats what a REFUSAL gave, at most 64 bytes; empty, it is left out.
     """
+    if len(cookie) > COOKIE_SIZE_MAX:
+        raise ValueError("a cookie has at most 64 bytes")
     if not _usable(limits):
         raise ValueError("max_datagram is at least 1024, max_streams at most 2^60")
     parts = []
@@ -50,7 +53,7 @@ def encode_parameters(limits: Limits, cookie: bytes = b"") -> bytes:
         value = varint.encode(number)
         parts.append(bytes((identifier, len(value))) + value)
     if cookie:
-        parts.append(bytes((_COOKIE, len(cookie))) + cookie)
+        parts.append(bytes((_COOKIE,)) + varint.encode(len(cookie)) + cookie)
     return b"".join(parts)
 
 
@@ -96,6 +99,8 @@ def _numbers(data: bytes) -> dict[int, int]:
             found[identifier], read_to = varint.decode(data[:end], at)
             if read_to != end:
                 raise Malformed(Drop.MALFORMED_PARAMETERS)
+        elif identifier == _COOKIE and length > COOKIE_SIZE_MAX:
+            raise Malformed(Drop.MALFORMED_PARAMETERS)
         last, at = identifier, end
     return found
 
