@@ -1,0 +1,37 @@
+"""Makes the endpoints that virtual hosts drive.
+
+Rules: the configuration follows from the host alone, so that a restart finds the same one.
+Left to others: everything else.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from clawchat.core.config import Config, Entropy
+from clawchat.core.endpoint import Endpoint
+from clawchat.core.instant import Instant
+from clawchat.core.secret import Secret
+from clawchat.core.wire.parameters import Limits
+from clawchat.drivers.simulator.host import Driven, Host
+
+KIB = 1024
+
+
+def build_endpoint(host: Host, now: Instant, unix_ns: int, entropy: Entropy) -> Driven:
+    """An endpoint with the defaults that the product uses."""
+    config = Config(identity=Secret(host.identity))
+    return Endpoint(config, now=now, unix_ns=unix_ns, entropy=entropy, trace=host.traced)
+
+
+def build_narrow_endpoint(host: Host, now: Instant, unix_ns: int, entropy: Entropy) -> Driven:
+    """An endpoint with small limits of its own, so that every window is met."""
+    dice = Random(f"limits/{host.seed}/{host.name}")
+    limits = Limits(
+        max_data=dice.choice((32, 64, 256, 1024)) * KIB,
+        max_stream=dice.choice((16, 64, 256)) * KIB,
+        max_streams=dice.choice((4, 10, 257)),
+        max_datagram=dice.choice((1024, 1200, 1472, 9000)),
+    )
+    config = Config(identity=Secret(host.identity), limits=limits)
+    return Endpoint(config, now=now, unix_ns=unix_ns, entropy=entropy, trace=host.traced)

@@ -1,0 +1,228 @@
+"""What goes wrong, drawn from a seed before the world begins.
+
+A `Plan` says which kinds of fault a run may have; `draw` makes from it and a seed a `Script`: the
+exact faults with their moments. The script is plain data, so a failing run can be read, cut down
+and kept as a test.
+
+Rules: dice are used here once, at the start; the moment at which the last fault ends is known in
+advance, and after it the network is calm and every process runs.
+Left to others: carrying the faults out (`simulation`).
+"""
+
+from __future__ import annotations
+
+from enum import Enum, unique
+from random import Random
+
+from attrs import evolve, field, frozen
+
+from clawchat.core.instant import HOUR, MILLISECOND, SECOND
+from clawchat.drivers.simulator.network import ETHERNET, Conditions
+
+CALM = Conditions(latency_ns=10 * MILLISECOND)
+
+
+@unique
+class FaultKind(Enum):
+    """What happens at one moment."""
+
+    CONDITIONS = "both directions between two hosts change"
+    KILL = "a process dies"
+    START = "a process starts again"
+    SUSPEND = "a host falls asleep"
+    RESUME = "it wakes up"
+    WALL_JUMP = "a wall clock is set"
+    DISK_FULL = "writes fail from now on"
+    DISK_FREE = "writes work again"
+
+
+@frozen
+class Fault:
+    """One fault. `host` is an index: 0 is the listener, then the dialers.
+
+    `one_way` and `other_way` are for CONDITIONS (between the listener and dialer `host`);
+    `amount_ns` is for WALL_JUMP; `survivors` for KILL is how many writes under way still count.
+    """
+
+    at: int
+    kind: FaultKind
+    host: int
+    one_way: Conditions | None = None
+    other_way: Conditions | None = None
+    amount_ns: int = 0
+    survivors: int = 0
+
+
+@frozen
+class Plan:
+    """Which faults a run may have. Times in ns, sizes in bytes, rates per virtual second."""
+
+    name: str
+    about: str
+    dialers: tuple[int, int] = (1, 2)
+    faults_ns: tuple[int, int] = (2 * SECOND, 5 * SECOND)
+    deeds: tuple[int, int] = (4, 12)
+    weather_ns: int = 700 * MILLISECOND
+    loss_max: float = 0.0
+    burst_max: int = 1
+    jitter_ns_max: int = 0
+    latency_ns_max: int = 80 * MILLISECOND
+    reorder_max: float = 0.0
+    duplicate_max: float = 0.0
+    corrupt_max: float = 0.0
+    narrow: float = 0.0
+    black_holes: float = 0.0
+    cuts: float = 0.0
+    kills: float = 0.0
+    suspends: float = 0.0
+    wall_jumps: float = 0.0
+    disk_full: float = 0.0
+    strangers: float = 0.0
+    clone: bool = False
+    write_ns_max: int = 20 * MILLISECOND
+
+
+PLANS = {
+    plan.name: plan
+    for plan in (
+        Plan("calm", "nothing goes wrong"),
+        Plan(
+            "lossy",
+            "loss up to 30 % in bursts, reordering, duplicates, jitter",
+            loss_max=0.3,
+            burst_max=3,
+            jitter_ns_max=20 * MILLISECOND,
+            reorder_max=0.1,
+            duplicate_max=0.05,
+        ),
+        Plan(
+            "hostile",
+            "strangers send garbage and recorded datagrams, bits flip",
+            corrupt_max=0.1,
+            duplicate_max=0.1,
+            strangers=60,
+        ),
+        Plan(
+            "crashes",
+            "processes are killed and restarted, disks are slow",
+            kills=0.6,
+            write_ns_max=60 * MILLISECOND,
+        ),
+        Plan(
+            "everything",
+            "all of it at once",
+            loss_max=0.3,
+            burst_max=3,
+            jitter_ns_max=30 * MILLISECOND,
+            latency_ns_max=150 * MILLISECOND,
+            reorder_max=0.15,
+            duplicate_max=0.08,
+            corrupt_max=0.05,
+            narrow=0.3,
+            black_holes=0.25,
+            cuts=0.15,
+            kills=0.25,
+            suspends=0.15,
+            wall_jumps=0.2,
+            disk_full=0.05,
+            strangers=30,
+            write_ns_max=40 * MILLISECOND,
+        ),
+        Plan(
+            "clone",
+            "a copy of a dialer's disk is used after its original went on",
+            dialers=(1, 1),
+            clone=True,
+            strangers=20,
+        ),
+    )
+}
+
+
+@frozen
+class Script:
+    """The faults of one run, in order of time; all is calm from `ends_at` on."""
+
+    dialers: int
+    deeds: int
+    ends_at: int
+    faults: tuple[Fault, ...]
+    write_ns: int
+    conditions: tuple[Conditions, ...] = field(default=())
+
+
+def weather(plan: Plan, dice: Random) -> Conditions:
+    """Conditions for one direction."""
+    found = Conditions(
+        latency_ns=dice.randint(MILLISECOND, plan.latency_ns_max),
+        jitter_ns=dice.randint(0, plan.jitter_ns_max),
+        loss=dice.uniform(0, plan.loss_max) * dice.choice((0, 1)),
+        burst=dice.randint(1, plan.burst_max),
+        reorder=dice.uniform(0, plan.reorder_max) * dice.choice((0, 1)),
+        reorder_ns=dice.randint(1, 200) * MILLISECOND,
+        duplicate=dice.uniform(0, plan.duplicate_max) * dice.choice((0, 1)),
+        corrupt=dice.uniform(0, plan.corrupt_max) * dice.choice((0, 0, 1)),
+    )
+    if dice.random() < plan.narrow:
+        found = evolve(
+            found,
+            bandwidth_bps=dice.choice((1, 3, 10)) * 1_000_000,
+            queue_bytes=dice.choice((8, 32, 128)) * 1024,
+        )
+    if dice.random() < plan.black_holes:
+        # Never below what the protocol needs: 1024 bytes always get through.
+        found = evolve(found, mtu=dice.choice((1024, 1100, 1200, 1280, 1400, ETHERNET)))
+    if dice.random() < plan.cuts:
+        found = evolve(found, cut=True)
+    return found
+
+
+def draw(plan: Plan, seed: str) -> Script:
+    """The faults that `seed` stands for under `plan`."""
+    dice = Random(f"faults/{plan.name}/{seed}")
+    dialers = dice.randint(*plan.dialers)
+    ends_at = dice.randint(*plan.faults_ns)
+    faults: list[Fault] = []
+    for dialer in range(1, dialers + 1):
+        at = 0
+        while at < ends_at:
+            faults.append(_change(at, dialer, weather(plan, dice), weather(plan, dice)))
+            at += dice.randint(plan.weather_ns // 4, plan.weather_ns * 2)
+        faults.append(_change(ends_at, dialer, CALM, CALM))
+    for host in range(dialers + 1):
+        faults += _troubles(plan, dice, host, ends_at)
+    faults.sort(key=lambda fault: fault.at)  # stable: equal moments keep the order drawn
+    return Script(
+        dialers=dialers,
+        deeds=dice.randint(*plan.deeds),
+        ends_at=ends_at,
+        faults=tuple(faults),
+        write_ns=dice.randint(0, plan.write_ns_max),
+    )
+
+
+def _change(at: int, dialer: int, one_way: Conditions, other_way: Conditions) -> Fault:
+    return Fault(at, FaultKind.CONDITIONS, dialer, one_way, other_way)
+
+
+def _troubles(plan: Plan, dice: Random, host: int, ends_at: int) -> list[Fault]:
+    """What happens to one host itself. Kills and suspensions do not overlap."""
+    found: list[Fault] = []
+    at = dice.randint(0, SECOND)
+    while at < ends_at:
+        until = min(ends_at, at + dice.randint(1, 1200) * MILLISECOND)
+        if dice.random() < plan.kills:
+            survivors = dice.randint(0, 2)
+            found.append(Fault(at, FaultKind.KILL, host, survivors=survivors))
+            found.append(Fault(until, FaultKind.START, host))
+        elif dice.random() < plan.suspends:
+            found.append(Fault(at, FaultKind.SUSPEND, host))
+            found.append(Fault(until, FaultKind.RESUME, host))
+        if dice.random() < plan.wall_jumps:
+            jump = dice.randint(-24 * HOUR, 24 * HOUR)
+            found.append(Fault(at, FaultKind.WALL_JUMP, host, amount_ns=jump))
+        if dice.random() < plan.disk_full:
+            found.append(Fault(at, FaultKind.DISK_FULL, host))
+            found.append(Fault(until, FaultKind.DISK_FREE, host))
+        at = until + dice.randint(50, 1500) * MILLISECOND
+    return found
