@@ -1,0 +1,197 @@
+"""Plain HTTP over a link: a transport for `httpx2.AsyncClient`, and for `httpx` likewise.
+
+Rules: one request takes one stream of its own, so no request waits behind another and a cancelled
+one takes nothing with it; connections are never kept for later, for a stream costs no round trip.
+Left to others: the other end (`gateway`), making and remaking links (`clawchat.drivers`).
+
+    async with httpx2.AsyncClient(transport=LinkTransport(peer), base_url="http://agent") as http:
+        print((await http.get("/v1/agent")).json())
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import ModuleType, TracebackType
+from typing import Any, Final, NoReturn, Protocol, Self, cast
+
+import httpcore2
+import httpx2
+import trio
+
+from clawchat.errors import ClawChatError
+
+REQUESTS_MAX: Final = 64
+"""Requests under way at a time over one transport; further ones wait. The gateway's own limit."""
+
+
+class StreamOpener(Protocol):
+    """What a transport needs of a link: `clawchat.Peer` has it, so has anything like it."""
+
+    async def open_stream(self) -> trio.abc.Stream: ...
+
+
+class LinkTransport(httpx2.AsyncBaseTransport):
+    """Carries each request over a new stream of `link`. Host and scheme of the URL do not matter.
+
+    Give it to `httpx2.AsyncClient(transport=...)`, or to `httpx.AsyncClient`: a request is
+    answered in the types of the library it came from. A broken link is its `ConnectError`,
+    `ReadError` or `WriteError`. Closing the transport leaves the link open.
+    """
+
+    def __init__(self, link: StreamOpener) -> None:
+        self._pool = httpcore2.AsyncConnectionPool(
+            max_connections=REQUESTS_MAX,
+            max_keepalive_connections=0,
+            network_backend=_LinkBackend(link),
+        )
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        library = _library_of(request)
+        url = request.url
+        inner = httpcore2.Request(
+            method=request.method,
+            # Encryption is the link's; over "https" the pool would want TLS inside it as well.
+            url=httpcore2.URL(scheme=b"http", host=url.raw_host, port=80, target=url.raw_path),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
+        with _errors_of(library):
+            response = await self._pool.handle_async_request(inner)
+        body = _body_class(library)(cast(_Pieces, response.stream), library)
+        answer: httpx2.Response = library.Response(
+            status_code=response.status,
+            headers=response.headers,
+            stream=body,
+            extensions=response.extensions,
+        )
+        return answer
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.aclose()
+
+
+class _LinkBackend(httpcore2.AsyncNetworkBackend):
+    """Opens a stream where the pool would connect."""
+
+    def __init__(self, link: StreamOpener) -> None:
+        self._link = link
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        with _broken(httpcore2.ConnectError, httpcore2.ConnectTimeout), _within(timeout):
+            return _LinkStream(await self._link.open_stream())
+
+    async def sleep(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+
+class _LinkStream(httpcore2.AsyncNetworkStream):
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        with _broken(httpcore2.ReadError, httpcore2.ReadTimeout), _within(timeout):
+            return bytes(await self._stream.receive_some(max_bytes))
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        with _broken(httpcore2.WriteError, httpcore2.WriteTimeout), _within(timeout):
+            await self._stream.send_all(buffer)
+
+    async def aclose(self) -> None:
+        # A request is over with its answer, so what is left of either can go. On a link a reset
+        # tells the gateway at once; a mere end would look like a client that still listens.
+        reset = getattr(self._stream, "reset", None)
+        if reset is None:
+            await trio.aclose_forcefully(self._stream)
+        else:
+            with trio.CancelScope(shield=True):  # it only says so, and waits for nothing
+                await reset()
+
+
+@contextmanager
+def _broken(error: type[Exception], too_slow: type[Exception]) -> Iterator[None]:
+    """Say in httpcore's words what Trio and the link say in theirs."""
+    try:
+        yield
+    except trio.TooSlowError as slow:
+        raise too_slow(str(slow)) from slow
+    except (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ClawChatError) as broken:
+        raise error(str(broken.__cause__ or broken)) from broken
+
+
+def _within(timeout: float | None) -> AbstractContextManager[trio.CancelScope]:
+    return trio.fail_after(float("inf") if timeout is None else timeout)
+
+
+# --- one transport for two libraries ----------------------------------------------------------
+
+
+def _library_of(request: object) -> ModuleType:
+    """httpx2, or httpx when the request is one of its own."""
+    return sys.modules[type(request).__module__.partition(".")[0]]
+
+
+@contextmanager
+def _errors_of(library: ModuleType) -> Iterator[None]:
+    """Raise the library's own error for httpcore's; both name them alike."""
+    try:
+        yield
+    except Exception as error:
+        _raise_as(library, error)
+
+
+def _raise_as(library: ModuleType, error: Exception) -> NoReturn:
+    for kind in type(error).__mro__:
+        if kind.__module__.startswith("httpcore2") and hasattr(library, kind.__name__):
+            raise getattr(library, kind.__name__)(str(error)) from error
+    raise error
+
+
+def _body_class(library: ModuleType) -> type[_Body]:
+    if library not in _BODY_CLASSES:
+        _BODY_CLASSES[library] = type("LinkBody", (_Body, library.AsyncByteStream), {})
+    return _BODY_CLASSES[library]
+
+
+class _Pieces(Protocol):
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def aclose(self) -> None: ...
+
+
+class _Body:
+    """A response's body. Each library wants a subclass of its own `AsyncByteStream`."""
+
+    def __init__(self, stream: _Pieces, library: ModuleType) -> None:
+        self._stream = stream
+        self._library = library
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _errors_of(self._library):
+            async for piece in self._stream:
+                yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+_BODY_CLASSES: Final[dict[ModuleType, type[_Body]]] = {}
