@@ -17,8 +17,9 @@ import trio
 from clawchat.core.actions import CredentialReused, Notice
 from clawchat.core.credential import Address
 from clawchat.core.events import Forget, PublishBootstrap, WithdrawBootstrap
+from clawchat.drivers.feed import Feed
 from clawchat.drivers.on_trio import Runner
-from clawchat.drivers.peer import NOTICES_KEPT, Peer
+from clawchat.drivers.peer import Peer
 from clawchat.drivers.publisher import Publisher
 from clawchat.drivers.store import Entry, Store
 
@@ -38,7 +39,7 @@ class Listener:
         self.store: Final = store
         self._runner = runner
         self._accepted: deque[Peer] = deque()
-        self._readers: list[deque[CredentialReused]] = []
+        self._feed = Feed[CredentialReused]()
         self._changed = trio.lowlevel.ParkingLot()
         runner.accept = self._arrived
         runner.overheard = self._overheard
@@ -111,9 +112,7 @@ class Listener:
 
         Each call gives an iterator of its own; a reader 64 notices late loses the oldest.
         """
-        queue: deque[CredentialReused] = deque(maxlen=NOTICES_KEPT)
-        self._readers.append(queue)
-        return self._read(queue)
+        return self._feed.reader()
 
     # --- inside -------------------------------------------------------------------------------
 
@@ -123,15 +122,4 @@ class Listener:
 
     def _overheard(self, notice: Notice) -> None:
         if isinstance(notice, CredentialReused):
-            for queue in self._readers:
-                queue.append(notice)
-            self._changed.unpark_all()
-
-    async def _read(self, queue: deque[CredentialReused]) -> AsyncIterator[CredentialReused]:
-        try:
-            while True:
-                while not queue:
-                    await self._changed.park()
-                yield queue.popleft()
-        finally:  # by identity: two queues with the same notices are equal
-            self._readers = [other for other in self._readers if other is not queue]
+            self._feed.put(notice)

@@ -43,11 +43,11 @@ from clawchat.core.events import (
     stream_id,
 )
 from clawchat.core.instant import SECOND
+from clawchat.drivers.feed import Feed
 from clawchat.drivers.stream import LinkStream
 from clawchat.errors import CloseCode, LinkClosed, LocalError, StoreError, UnknownLink
 
 DATAGRAMS_KEPT: Final = 256  # unreliable datagrams waiting for the application; the oldest go
-NOTICES_KEPT: Final = 64  # notices waiting for one slow reader; the oldest go
 DRAIN_SECONDS: Final = 2.0  # how long a clean exit waits for acknowledgements
 
 
@@ -89,7 +89,7 @@ class Peer:
         self._pings: dict[int, float | None] = {}
         self._pinged = 0
         self._epoch = 0
-        self._readers: list[deque[Notice]] = []
+        self._feed = Feed[Notice]()
         self._changed = trio.lowlevel.ParkingLot()
 
     # --- who it is ----------------------------------------------------------------------------
@@ -218,12 +218,10 @@ class Peer:
         `Observed`, `KeysRotated`, `CredentialReused` and `Closed`; each call gives an iterator
         of its own. A reader more than 64 notices late loses the oldest.
         """
-        queue: deque[Notice] = deque(maxlen=NOTICES_KEPT)
+        reader = self._feed.reader()
         if self.closed is not None:
-            queue.append(self.closed)
-        else:
-            self._readers.append(queue)
-        return self._read(queue)
+            reader.put(self.closed, last=True)
+        return reader
 
     async def aclose(self, code: CloseCode = CloseCode.DONE, reason: str = "") -> None:
         """End the link at once, telling the peer why. Harmless when repeated."""
@@ -313,8 +311,7 @@ class Peer:
                 stream.link_over()
         else:
             assert isinstance(notice, CredentialReused), notice
-        for queue in self._readers:
-            queue.append(notice)
+        self._feed.put(notice, last=self.closed is not None)
 
     def _proof(self) -> Established:
         if self._established is None:
@@ -325,15 +322,3 @@ class Peer:
         if self.closed is not None:
             text = f"the link is gone: {self.closed.code.name.lower()}"
             raise trio.BrokenResourceError(text) from self.link_closed()
-
-    async def _read(self, queue: deque[Notice]) -> AsyncIterator[Notice]:
-        try:
-            while True:
-                while not queue:
-                    await self._changed.park()
-                notice = queue.popleft()
-                yield notice
-                if isinstance(notice, Closed):
-                    return
-        finally:  # by identity: two queues with the same notices are equal
-            self._readers = [other for other in self._readers if other is not queue]
