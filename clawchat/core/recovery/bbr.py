@@ -1,0 +1,288 @@
+"""A model of the path instead of a reaction to loss: rate and round trip, after BBR.
+
+The largest delivery rate and the smallest round trip say how much the path holds. We send at that
+rate with at most about twice that much in flight; look for more every few rounds (UP), let the
+queue that this made drain again (DOWN), and stay (CRUISE). Random loss does not slow us down.
+
+Two additions to draft-cardwell-iccrg-bbr. (1) Loss that remains while we send well below the
+path's rate is not ours: `_base_loss` is measured on packets sent in DOWN, and rate and window are
+raised so that as much arrives as the path takes. A mistake corrects itself: when the loss was
+ours after all, the next DOWN finds less of it. (2) A round of CRUISE with a long queue or much more
+loss than the base proves the rate wrong, so older samples are forgotten at once.
+
+Rules: deterministic; in flight never exceeds `window`.
+Left to others: pacing out the rate (`pacing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, unique
+from typing import Final
+
+from clawchat.core.instant import MILLISECOND, SECOND, Instant
+from clawchat.core.recovery.congestion import INITIAL_WINDOW_PACKETS, MINIMUM_WINDOW_PACKETS
+from clawchat.core.recovery.contents import Sent
+from clawchat.core.recovery.delivery import Delivery, Sample
+from clawchat.core.recovery.rtt import Rtt
+
+STARTUP_GAIN: Final = 2.77  # 4 ln 2: doubles what is delivered each round
+DRAIN_GAIN: Final = 0.35
+UP_GAIN: Final = 1.25
+DOWN_GAIN: Final = 0.75
+WINDOW_GAIN: Final = 2.0
+CRUISE_ROUNDS: Final = 6
+FULL_ROUNDS: Final = 3  # without `FULL_GROWTH`: the path is full
+FULL_GROWTH: Final = 1.25
+QUANTUM_NS: Final = 2 * MILLISECOND  # of the rate, on top: acknowledgements come in bursts
+UNPACED_RTT_NS: Final = 2 * MILLISECOND  # below this, a timer is coarser than the path
+MIN_RTT_LIFE_NS: Final = 10 * SECOND
+PROBE_RTT_NS: Final = 200 * MILLISECOND
+IDLE_NS: Final = 60 * SECOND  # after this long without traffic the model is old
+BASE_LOSS_PACKETS: Final = 32  # the fewest that say something about the base loss
+BASE_LOSS_MEMORY: Final = 512
+BASE_LOSS_MAX: Final = 0.5
+EXCESS_LOSS: Final = 0.2
+
+
+@unique
+class Mode(Enum):
+    """What the controller is doing."""
+
+    STARTUP = "doubling until the rate stops growing"
+    DRAIN = "emptying the queue that starting made"
+    CRUISE = "staying at the rate"
+    UP = "looking for more"
+    DOWN = "emptying the queue that looking made"
+    PROBE_RTT = "emptying the path to see its round trip"
+
+
+_PACING: Final = {
+    Mode.STARTUP: STARTUP_GAIN,
+    Mode.DRAIN: DRAIN_GAIN,
+    Mode.CRUISE: 1.0,
+    Mode.UP: UP_GAIN,
+    Mode.DOWN: DOWN_GAIN,
+    Mode.PROBE_RTT: 1.0,
+}
+
+
+class Bbr:
+    """A `Congestion` controller; see the file's head."""
+
+    __slots__ = (
+        "_base_loss",
+        "_calm_delivered",
+        "_calm_lost",
+        "_datagram",
+        "_delivery",
+        "_full_count",
+        "_full_rate",
+        "_last_ack_at",
+        "_min_rtt_at",
+        "_min_rtt_ns",
+        "_mode_since",
+        "_probe_rtt_done_at",
+        "_rate_before",
+        "_rate_now",
+        "_round_ends",
+        "_round_lost",
+        "_round_min_rtt_ns",
+        "_round_rate",
+        "_round_starts",
+        "_rounds",
+        "_stale_cycles",
+        "mode",
+        "window",
+    )
+
+    def __init__(self, datagram: int) -> None:
+        self._datagram = datagram
+        self._delivery = Delivery()
+        self._min_rtt_ns = 0
+        self._min_rtt_at: Instant = 0
+        self._last_ack_at: Instant = 0
+        self._base_loss = 0.0
+        self._calm_delivered = self._calm_lost = 0
+        self._round_ends = 0
+        self._restart()
+
+    def _restart(self) -> None:
+        self.mode = Mode.STARTUP
+        self.window = INITIAL_WINDOW_PACKETS * self._datagram
+        self._mode_since: Instant = 0
+        self._rate_now = self._rate_before = 0  # largest samples of this and the last cycle
+        self._full_rate = self._full_count = 0
+        self._rounds = 0  # in this mode
+        self._round_starts = self._round_ends
+        self._round_rate = self._round_lost = self._round_min_rtt_ns = 0
+        self._probe_rtt_done_at: Instant = 0
+        self._stale_cycles = 0
+
+    # --- the model ----------------------------------------------------------------------------
+
+    @property
+    def rate(self) -> int:
+        """What the path delivers, in bytes a second; 0 before the first sample."""
+        return max(self._rate_now, self._rate_before)
+
+    @property
+    def base_loss(self) -> float:
+        """The share of packets that is lost without our doing."""
+        return self._base_loss
+
+    @property
+    def pacing_rate(self) -> int:
+        rate = self.rate
+        if self._min_rtt_ns < UNPACED_RTT_NS or rate == 0:
+            return 0
+        return int(rate * _PACING[self.mode] / (1 - self._base_loss))
+
+    def _inflight(self, gain: float) -> int:
+        """Bytes in flight that fill the path `gain` times."""
+        rate = self.rate
+        product = rate * self._min_rtt_ns / SECOND
+        return int((gain * product + rate * QUANTUM_NS / SECOND) / (1 - self._base_loss))
+
+    # --- news ---------------------------------------------------------------------------------
+
+    def resized(self, datagram: int) -> None:
+        self._datagram = datagram
+        self.window = max(self.window, MINIMUM_WINDOW_PACKETS * datagram)
+
+    def on_sent(self, record: Sent, in_flight: int) -> None:
+        if in_flight == 0 and record.at - self._last_ack_at > IDLE_NS and self._last_ack_at:
+            self._restart()
+        self._delivery.stamp(record, in_flight)
+        record.calm = self.mode is Mode.DOWN
+
+    def on_app_limited(self, in_flight: int) -> None:
+        self._delivery.limited(in_flight)
+
+    def on_lost(
+        self, lost: Sequence[Sent], in_flight: int, now: Instant, *, persistent: bool
+    ) -> None:
+        for record in lost:
+            self._round_lost += record.bytes
+            if record.calm:
+                self._calm_lost += record.last - record.first + 1
+        if persistent:
+            self.window = MINIMUM_WINDOW_PACKETS * self._datagram
+
+    def on_acked(self, acked: Sequence[Sent], in_flight: int, rtt: Rtt, now: Instant) -> None:
+        before = self._delivery.delivered
+        sample = self._delivery.sample(acked, self._min_rtt_ns, now)
+        self._last_ack_at = now
+        for record in acked:
+            if record.calm:
+                self._calm_delivered += record.last - record.first + 1
+        self._take_rtt(sample.rtt_ns, now)
+        if not sample.app_limited or sample.rate > self.rate:
+            self._rate_now = max(self._rate_now, sample.rate)
+            self._round_rate = max(self._round_rate, sample.rate)
+        if sample.delivered >= self._round_ends:
+            self._round_over(sample, in_flight, now)
+        self._change_mode(in_flight, now)
+        self._set_window(self._delivery.delivered - before)
+
+    def _take_rtt(self, rtt_ns: int, now: Instant) -> None:
+        if self._min_rtt_ns == 0 or rtt_ns < self._min_rtt_ns:
+            self._min_rtt_ns = rtt_ns
+        if rtt_ns <= self._min_rtt_ns + self._min_rtt_ns // 16:
+            self._min_rtt_at = now  # near enough to confirm it
+        if self._round_min_rtt_ns == 0 or rtt_ns < self._round_min_rtt_ns:
+            self._round_min_rtt_ns = rtt_ns
+
+    def _queued(self) -> bool:
+        """Whether every packet of this round waited in a queue."""
+        return self._round_min_rtt_ns > 1.25 * self._min_rtt_ns + 4 * MILLISECOND
+
+    def _loss(self) -> float:
+        """The share of this round's bytes that was lost."""
+        delivered = self._delivery.delivered - self._round_starts
+        return self._round_lost / max(1, delivered + self._round_lost)
+
+    # --- rounds and modes ---------------------------------------------------------------------
+
+    def _round_over(self, sample: Sample, in_flight: int, now: Instant) -> None:
+        self._rounds += 1
+        if self.mode is Mode.STARTUP and not sample.app_limited:
+            self._look_for_full_path()
+        elif self.mode is Mode.CRUISE and not sample.app_limited:
+            self._check_model()
+        elif self.mode is Mode.UP and self._round_rate > 1.1 * self._full_rate:
+            self._full_rate = self._round_rate  # there is more: go on looking
+            self._mode_since, self._rounds = now, 0
+        self._round_ends = self._round_starts = self._delivery.delivered
+        self._round_rate = self._round_lost = self._round_min_rtt_ns = 0
+
+    def _look_for_full_path(self) -> None:
+        if self._round_rate >= FULL_GROWTH * self._full_rate:
+            self._full_rate, self._full_count = self._round_rate, 0
+            return
+        self._full_count += 1
+        crowded = self._queued() or self._loss() > self._base_loss + EXCESS_LOSS
+        if self._full_count >= FULL_ROUNDS or crowded:
+            self._full_count = FULL_ROUNDS
+
+    def _check_model(self) -> None:
+        if self._queued() or self._loss() > self._base_loss + EXCESS_LOSS:
+            self._rate_now = self._rate_before = self._round_rate or self.rate
+
+    def _enter(self, mode: Mode, now: Instant) -> None:
+        self.mode = mode
+        self._mode_since = now
+        self._rounds = 0
+
+    def _change_mode(self, in_flight: int, now: Instant) -> None:
+        mode, since = self.mode, now - self._mode_since
+        if mode is Mode.STARTUP:
+            if self._full_count >= FULL_ROUNDS:
+                self._enter(Mode.DRAIN, now)
+        elif mode is Mode.DRAIN:
+            if in_flight <= self._inflight(1.0) or self._rounds >= 4:
+                self._enter(Mode.CRUISE, now)
+        elif mode is Mode.CRUISE:
+            if self._rounds >= CRUISE_ROUNDS:
+                self._full_rate = self.rate
+                self._enter(Mode.UP, now)
+        elif mode is Mode.UP:
+            filled = in_flight >= self._inflight(UP_GAIN)
+            if since > self._min_rtt_ns and (filled or self._rounds >= 2):
+                self._end_cycle(now)
+        elif mode is Mode.DOWN:
+            if since > self._min_rtt_ns // 2 and (
+                in_flight <= self._inflight(1.0) or self._rounds >= 2
+            ):
+                self._enter(Mode.CRUISE, now)
+        elif now >= self._probe_rtt_done_at and self._rounds >= 1:
+            self._min_rtt_ns, self._min_rtt_at = self._round_min_rtt_ns or self._min_rtt_ns, now
+            self._enter(Mode.CRUISE, now)
+        if now - self._min_rtt_at > MIN_RTT_LIFE_NS and self.mode is Mode.CRUISE:
+            self._probe_rtt_done_at = now + PROBE_RTT_NS
+            self._enter(Mode.PROBE_RTT, now)
+
+    def _end_cycle(self, now: Instant) -> None:
+        self._rate_before, self._rate_now = self._rate_now or self._rate_before, 0
+        self._learn_base_loss()
+        self._enter(Mode.DOWN, now)
+
+    def _learn_base_loss(self) -> None:
+        total = self._calm_lost + self._calm_delivered
+        if total >= BASE_LOSS_PACKETS:
+            self._base_loss = min(self._calm_lost / total, BASE_LOSS_MAX)
+        if total > BASE_LOSS_MEMORY:
+            self._calm_lost //= 2
+            self._calm_delivered //= 2
+
+    def _set_window(self, acked: int) -> None:
+        least = MINIMUM_WINDOW_PACKETS * self._datagram
+        if self.mode is Mode.PROBE_RTT:
+            self.window = max(least, min(self.window, self._inflight(0.5)))
+            return
+        limit = max(self._inflight(WINDOW_GAIN), least)
+        if self.mode is Mode.STARTUP:
+            if self.window < limit or self._delivery.delivered < 2 * self.window:
+                self.window += acked
+        else:
+            self.window = max(least, min(self.window + acked, limit))

@@ -1,0 +1,517 @@
+"""All streams of one link: what the application and the peer may do, and what to send next.
+
+Rules: every frame of the peer is checked before anything changes; the peer's mistakes raise
+`Violation`, the application's raise a `LocalError`; `notices` tells the application. Streams are
+made by their first use. The control stream (id 0) never ends, does not count for the link's
+window, and is consumed as it arrives, so that nothing can block it.
+Left to others: packets (`core.packing`), losses (`core.recovery`), the meaning of control
+messages (`core.link`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import define
+
+from clawchat.core.actions import (
+    Notice,
+    StreamData,
+    StreamDrained,
+    StreamOpened,
+    StreamReset,
+    StreamsGranted,
+    StreamStopped,
+)
+from clawchat.core.events import CONTROL_STREAM, Buffer
+from clawchat.core.recovery.contents import Item, ItemKind, Run
+from clawchat.core.recovery.ranges import RangeSet
+from clawchat.core.streams.priorities import Priorities
+from clawchat.core.streams.receive import ReceiveStream
+from clawchat.core.streams.send import SendStream
+from clawchat.core.streams.windows import ReceiveWindow
+from clawchat.core.wire.frames import (
+    encode_max_data,
+    encode_max_stream,
+    encode_max_streams,
+    encode_reset,
+    encode_stop,
+)
+from clawchat.core.wire.parameters import Limits
+from clawchat.errors import CloseCode, LocalError, StreamLimit, UnknownStream, Violation
+
+CONTROL_WINDOW: Final = 65536  # bytes, in both directions, whatever the parameters say
+_UNLIMITED: Final = 1 << 62  # credit of the control stream
+
+
+@define(eq=False)
+class _Stream:
+    """Both sides of a live stream; `stop_code` once we asked the peer to stop."""
+
+    send: SendStream
+    receive: ReceiveStream
+    stop_code: int | None = None
+
+
+class Streams:
+    """`local` is what we told the peer we accept, `peer` what it told us."""
+
+    __slots__ = (
+        "_announced",
+        "_blocked",
+        "_credit",
+        "_credit_limit",
+        "_dialer",
+        "_drained",
+        "_due",
+        "_finished",
+        "_finished_count",
+        "_granted",
+        "_live",
+        "_local",
+        "_notices",
+        "_peer",
+        "_priorities",
+        "_window",
+    )
+
+    def __init__(self, dialer: bool, local: Limits, peer: Limits) -> None:
+        self._dialer = dialer
+        self._local = local
+        self._peer = peer
+        self._window = ReceiveWindow(local.max_data)
+        self._credit = self._credit_limit = peer.max_data  # new bytes that we may still send
+        self._granted = peer.max_streams  # our sequence numbers must stay below
+        self._announced = local.max_streams  # the peer's must stay below
+        self._finished_count = 0  # of streams that the peer opened
+        self._live: dict[int, _Stream] = {}
+        self._finished: list[RangeSet | None] = [None, None]  # sequences, by the id's side bit
+        self._priorities = Priorities()
+        self._blocked: dict[int, None] = {}  # streams that wait for the link's credit
+        self._due: dict[Item, None] = {}  # frames to send, in the order in which they fell due
+        self._drained: dict[int, SendStream] = {}
+        self._notices: list[Notice] = []
+
+    @property
+    def notices(self) -> list[Notice]:
+        """What to tell the application; whoever takes them clears the list."""
+        if self._drained:
+            for stream, send in self._drained.items():
+                self._notices.append(StreamDrained(stream, send.buffered, send.delivered))
+            self._drained.clear()
+        return self._notices
+
+    def __len__(self) -> int:
+        """How many streams are live, without the control stream."""
+        return len(self._live) - (CONTROL_STREAM in self._live)
+
+    # --- the application ----------------------------------------------------------------------
+
+    def write(self, stream: int, data: Buffer, end: bool = False) -> None:
+        """Append to our side; the first write to an id of ours opens the stream.
+
+        Raises `UnknownStream`, `StreamLimit` or `BufferFull`.
+        """
+        entry = self._live.get(stream)
+        if entry is None:
+            entry = self._open(stream)
+        entry.send.write(data, end)
+        self._wake(stream, entry.send)
+
+    def consumed(self, stream: int, size: int) -> None:
+        """The application took `size` bytes: the windows open.
+
+        Raises `UnknownStream`, or `LocalError` for more than was handed on. For a stream whose
+        receiving side is over this does nothing.
+        """
+        entry = self._live.get(stream)
+        if entry is None:
+            if self._is_finished(stream):
+                return
+            raise UnknownStream("no such stream")
+        receive = entry.receive
+        if receive.discarding or receive.reset:
+            return
+        if size > receive.next - receive.window.consumed:
+            raise LocalError("more was consumed than had arrived")
+        self._consume(stream, receive, size)
+        self._maybe_finish(stream, entry)
+
+    def reset(self, stream: int, code: int) -> None:
+        """Give up our side. Raises `UnknownStream` when it is not open."""
+        entry = self._live.get(stream)
+        if entry is None or entry.send.done or entry.send.reset_code is not None:
+            raise UnknownStream("this side of the stream is not open")
+        self._give_up(stream, entry, code)
+
+    def stop(self, stream: int, code: int) -> None:
+        """Refuse what still comes. Raises `UnknownStream` when the peer's side is over."""
+        entry = self._live.get(stream)
+        if entry is None or entry.receive.done or entry.receive.discarding:
+            raise UnknownStream("the peer's side of the stream is not open")
+        receive = entry.receive
+        receive.discarding = True
+        receive.discard()
+        self._consume_link(receive.window.received - receive.window.consumed)
+        if receive.final is None:
+            entry.stop_code = code
+            self._due[(ItemKind.STOP, stream)] = None
+        self._maybe_finish(stream, entry)
+
+    def _give_up(self, stream: int, entry: _Stream, code: int) -> None:
+        entry.send.reset(code)
+        self._due[(ItemKind.RESET, stream)] = None
+
+    # --- opening and finishing ----------------------------------------------------------------
+
+    def _is_ours(self, stream: int) -> bool:
+        return (stream & 1 == 0) == self._dialer
+
+    def _is_finished(self, stream: int) -> bool:
+        finished = self._finished[stream & 1]
+        return finished is not None and stream >> 2 in finished
+
+    def _open(self, stream: int) -> _Stream:
+        """Make a stream that the application uses first."""
+        if stream == CONTROL_STREAM:
+            return self._make(stream)
+        sequence = stream >> 2
+        if sequence < 1 or not self._is_ours(stream) or self._is_finished(stream):
+            raise UnknownStream("no such stream")
+        if stream ^ 2 in self._live:
+            raise UnknownStream("this sequence number has the other class")
+        if sequence >= self._granted:
+            raise StreamLimit("the peer has not granted another stream yet")
+        return self._make(stream)
+
+    def _find(self, stream: int) -> _Stream | None:
+        """The stream of a peer's frame, made if it is new; None when it is finished.
+
+        Raises `Violation(STREAM_STATE)` or `Violation(STREAM_LIMIT)`.
+        """
+        entry = self._live.get(stream)
+        if entry is not None:
+            return entry
+        if stream == CONTROL_STREAM:
+            return self._make(stream)
+        if self._is_finished(stream):
+            return None
+        sequence = stream >> 2
+        if sequence < 1 or self._is_ours(stream) or stream ^ 2 in self._live:
+            raise Violation(CloseCode.STREAM_STATE, "a frame for a stream that does not exist")
+        if sequence >= self._announced:
+            raise Violation(CloseCode.STREAM_LIMIT, "more streams than were granted")
+        self._notices.append(StreamOpened(stream))
+        return self._make(stream)
+
+    def _make(self, stream: int) -> _Stream:
+        if stream == CONTROL_STREAM:
+            entry = _Stream(SendStream(stream, CONTROL_WINDOW), ReceiveStream(CONTROL_WINDOW))
+        else:
+            entry = _Stream(
+                SendStream(stream, self._peer.max_stream), ReceiveStream(self._local.max_stream)
+            )
+        self._live[stream] = entry
+        return entry
+
+    def _maybe_finish(self, stream: int, entry: _Stream) -> None:
+        """Forget a stream of which neither side matters any more."""
+        if not (entry.receive.done and entry.send.done):
+            return
+        del self._live[stream]
+        self._blocked.pop(stream, None)
+        side = stream & 1
+        finished = self._finished[side]
+        if finished is None:
+            finished = self._finished[side] = RangeSet()
+        finished.add(stream >> 2, (stream >> 2) + 1)
+        if not self._is_ours(stream):
+            self._finished_count += 1
+            grantable = self._local.max_streams + self._finished_count
+            if 2 * (grantable - self._announced) >= self._local.max_streams - 1:
+                self._due[(ItemKind.MAX_STREAMS,)] = None
+
+    # --- the peer -----------------------------------------------------------------------------
+
+    def on_stream(self, stream: int, offset: int, data: Buffer, fin: bool) -> None:
+        """A STREAM frame. Raises `Violation`."""
+        entry = self._live.get(stream) or self._find(stream)
+        if entry is None:
+            return
+        receive = entry.receive
+        window, size = receive.window, len(data)
+        link = self._window
+        if (  # in order, wanted, and nothing special: what nearly every packet is
+            offset == window.received == receive.next
+            and size
+            and not fin
+            and offset + size <= window.limit
+            and link.received + size <= link.limit
+            and receive.final is None
+            and stream
+            and not receive.discarding
+        ):
+            receive.next = window.received = offset + size
+            link.received += size
+            self._notices.append(StreamData(stream, data, False))
+            return
+        self._on_stream(stream, entry, offset, data, fin)
+
+    def _on_stream(self, stream: int, entry: _Stream, offset: int, data: Buffer, fin: bool) -> None:
+        receive = entry.receive
+        stop = offset + len(data)
+        if fin and stream == CONTROL_STREAM:
+            raise Violation(CloseCode.STREAM_STATE, "the control stream does not end")
+        grown = receive.check(stop, fin)
+        if receive.done:
+            return
+        if stream:
+            self._window.receive(grown)
+        receive.window.received += grown
+        ended = fin and receive.final is None
+        if fin:
+            receive.final = stop
+        if receive.discarding:
+            self._consume_link(grown)
+            self._maybe_finish(stream, entry)
+            return
+        before = receive.next
+        ready = receive.take(offset, data)
+        self._hand_on(stream, receive, ready, ended and receive.next == before)
+        if stream == CONTROL_STREAM:
+            self._consume(stream, receive, receive.next - receive.window.consumed)
+        self._maybe_finish(stream, entry)
+
+    def _hand_on(
+        self, stream: int, receive: ReceiveStream, ready: list[Buffer], bare_end: bool
+    ) -> None:
+        """Make notices of bytes, the end on the last one; an end without bytes is one as well."""
+        at_end = receive.next == receive.final
+        if bare_end and at_end:
+            ready = [b""]
+        last = len(ready) - 1
+        for at, piece in enumerate(ready):
+            self._notices.append(StreamData(stream, piece, at_end and at == last))
+
+    def on_reset(self, stream: int, code: int, final_size: int) -> None:
+        """A RESET frame. Raises `Violation`."""
+        self._refuse_control(stream)
+        entry = self._find(stream)
+        if entry is None:
+            return
+        receive = entry.receive
+        grown = receive.check(final_size, True)
+        if receive.done or receive.next == receive.final:
+            return  # all of it was handed on before the peer gave up
+        self._window.receive(grown)
+        receive.window.received += grown
+        receive.final = final_size
+        if receive.discarding:
+            self._consume_link(grown)
+        else:
+            receive.reset = True
+            receive.discard()
+            self._consume_link(final_size - receive.window.consumed)
+            self._notices.append(StreamReset(stream, code))
+        self._maybe_finish(stream, entry)
+
+    def on_stop(self, stream: int, code: int) -> None:
+        """A STOP frame: our side is reset, and the application told. Raises `Violation`."""
+        self._refuse_control(stream)
+        entry = self._find(stream)
+        if entry is None or entry.send.done or entry.send.reset_code is not None:
+            return
+        self._give_up(stream, entry, code)
+        self._notices.append(StreamStopped(stream, code))
+
+    def on_max_data(self, limit: int) -> None:
+        """A MAX_DATA frame: all streams together may carry `limit` bytes."""
+        more = limit - self._credit_limit
+        if more <= 0:
+            return
+        self._credit_limit = limit
+        self._credit += more
+        waiting, self._blocked = self._blocked, {}
+        for stream in waiting:
+            self._wake(stream, self._live[stream].send)
+
+    def on_max_stream(self, stream: int, limit: int) -> None:
+        """A MAX_STREAM frame. Raises `Violation`."""
+        entry = self._find(stream)
+        if entry is not None and limit > entry.send.limit:
+            entry.send.limit = limit
+            self._wake(stream, entry.send)
+
+    def on_max_streams(self, limit: int) -> None:
+        """A MAX_STREAMS frame."""
+        if limit > self._granted:
+            self._granted = limit
+            self._notices.append(StreamsGranted(limit))
+
+    def _refuse_control(self, stream: int) -> None:
+        if stream == CONTROL_STREAM:
+            raise Violation(CloseCode.STREAM_STATE, "the control stream cannot be given up")
+
+    # --- windows ------------------------------------------------------------------------------
+
+    def _consume(self, stream: int, receive: ReceiveStream, size: int) -> None:
+        if receive.window.consume(size) and receive.final is None:
+            self._due[(ItemKind.MAX_STREAM, stream)] = None
+        if stream:
+            self._consume_link(size)
+
+    def _consume_link(self, size: int) -> None:
+        if self._window.consume(size):
+            self._due[(ItemKind.MAX_DATA,)] = None
+
+    # --- sending ------------------------------------------------------------------------------
+
+    def _wake(self, stream: int, send: SendStream) -> None:
+        """Queue a stream that has something to send and is not queued yet."""
+        if send.queued:
+            return
+        if send.sendable(self._credit if stream else _UNLIMITED):
+            send.queued = True
+            self._priorities.add(stream)
+        elif send.starved():
+            self._blocked[stream] = None
+
+    def _next(self) -> tuple[int, SendStream, int] | None:
+        """Whose turn it is, and its credit; streams without anything to send leave the queue."""
+        while (stream := self._priorities.pick()) is not None:
+            entry = self._live.get(stream)
+            credit = self._credit if stream else _UNLIMITED
+            if entry is not None:
+                send = entry.send
+                if send.sendable(credit):
+                    return stream, send, credit
+                send.queued = False
+                if send.starved():
+                    self._blocked[stream] = None
+            self._priorities.remove(stream)
+        return None
+
+    def pending(self) -> bool:
+        """Whether there is anything to send now."""
+        return bool(self._due) or self._next() is not None
+
+    def next_run(self, packets: int, room: int) -> tuple[Run, list[bytes]] | None:
+        """Up to `packets` payloads of exactly `room` bytes (the last may be shorter) for the stream
+        whose turn it is; each payload is one STREAM frame. None when there is nothing to send.
+        """
+        turn = self._next()
+        if turn is None:
+            return None
+        stream, send, credit = turn
+        before = send.next
+        result = send.run(self._priorities.allowed(stream, packets), room, credit)
+        if result is not None:
+            if stream:
+                self._credit -= send.next - before
+            self._priorities.served(stream, len(result[1]))
+        return result
+
+    def next_frame(self, room: int) -> tuple[bytes, Item] | None:
+        """One STREAM frame of at most `room` bytes that others may follow, or None."""
+        turn = self._next()
+        if turn is None:
+            return None
+        stream, send, credit = turn
+        before = send.next
+        result = send.frame(room, credit)
+        if result is not None:
+            if stream:
+                self._credit -= send.next - before
+            self._priorities.served(stream, 1)
+        return result
+
+    def control(self, room: int) -> list[tuple[bytes, Item]]:
+        """The frames that are due besides STREAM, as many as fit into `room` bytes together."""
+        frames: list[tuple[bytes, Item]] = []
+        for item in list(self._due):
+            frame = self._encode(item)
+            if len(frame) > room:
+                break
+            del self._due[item]
+            if frame:
+                frames.append((frame, item))
+                room -= len(frame)
+        return frames
+
+    def _encode(self, item: Item) -> bytes:
+        """The frame for what is due; empty when it no longer matters."""
+        if item[0] == ItemKind.MAX_DATA:
+            return encode_max_data(self._window.open())
+        if item[0] == ItemKind.MAX_STREAMS:
+            self._announced = self._local.max_streams + self._finished_count
+            return encode_max_streams(self._announced)
+        stream = item[1]
+        entry = self._live.get(stream)
+        if entry is None:
+            return b""
+        if item[0] == ItemKind.RESET:
+            return encode_reset(stream, entry.send.reset_code or 0, entry.send.next)
+        receive = entry.receive
+        if receive.final is not None:
+            return b""
+        if item[0] == ItemKind.STOP:
+            return encode_stop(stream, entry.stop_code or 0)
+        return encode_max_stream(stream, receive.window.open())
+
+    # --- what became of it --------------------------------------------------------------------
+
+    def acked_run(self, run: Run) -> None:
+        """The peer has these bytes."""
+        self._acked(run.stream, run.offset, run.length, run.fin)
+
+    def lost_run(self, run: Run) -> None:
+        """These bytes were lost."""
+        self._lost(run.stream, run.offset, run.length, run.fin)
+
+    def acked(self, item: Item) -> None:
+        """The peer has this. Items that are no matter of streams are ignored."""
+        if item[0] == ItemKind.STREAM:
+            self._acked(item[1], item[2], item[3], item[4] != 0)
+        elif item[0] == ItemKind.RESET:
+            entry = self._live.get(item[1])
+            if entry is not None:
+                entry.send.reset_acked = True
+                self._maybe_finish(item[1], entry)
+
+    def lost(self, item: Item) -> None:
+        """This was lost: what still matters is sent again."""
+        kind = item[0]
+        if kind == ItemKind.STREAM:
+            self._lost(item[1], item[2], item[3], item[4] != 0)
+        elif kind in _RETRANSMITTED:
+            self._due[item] = None
+
+    def _acked(self, stream: int, offset: int, length: int, fin: bool) -> None:
+        entry = self._live.get(stream)
+        if entry is None or entry.send.reset_code is not None:
+            return
+        send = entry.send
+        if send.delivered:
+            return
+        delivered = send.acked(offset, length, fin)
+        if stream:
+            self._drained[stream] = send
+        if delivered:
+            self._maybe_finish(stream, entry)
+
+    def _lost(self, stream: int, offset: int, length: int, fin: bool) -> None:
+        entry = self._live.get(stream)
+        if entry is not None:
+            entry.send.lost(offset, length, fin)
+            self._wake(stream, entry.send)
+
+
+_RETRANSMITTED: Final[frozenset[int]] = frozenset(
+    {
+        ItemKind.MAX_DATA,
+        ItemKind.MAX_STREAM,
+        ItemKind.MAX_STREAMS,
+        ItemKind.RESET,
+        ItemKind.STOP,
+    }
+)
