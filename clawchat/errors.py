@@ -39,6 +39,7 @@ class CloseCode(IntEnum):
     TIMEOUT = 0x40  # the peer did not answer in time
     UNREACHABLE = 0x41  # the operating system would not send
     STORE = 0x42  # the credential could not be written, so the link was not used
+    SUPERSEDED = 0x43  # the listener has already seen a newer generation of this credential
 
 
 @unique
@@ -52,6 +53,7 @@ class Drop(Enum):
     HANDSHAKE = "the envelope opened, but the Noise message does not verify"
     WRONG_DEVICE = "a valid handshake by a device other than the pinned one"
     SUPERSEDED = "a valid envelope of a generation that was already replaced"
+    EXPIRED = "a valid envelope of a bootstrap file whose time is over"
     BUSY = "a limit on handshakes or links was reached"
     SEAL = "a known connection id, but the packet does not authenticate"
     REPLAY = "a packet number that was already received, or is too old to tell"
@@ -96,6 +98,14 @@ class LocalError(ClawChatError):
 
 class UnknownLink(LocalError):
     """No link with this id, or it is already closed."""
+
+
+class LinkTaken(LocalError):
+    """The id is in use, or the pairing is being dialled already."""
+
+
+class LinkLimit(LocalError):
+    """This endpoint holds as many links as it may."""
 
 
 class UnknownStream(LocalError):

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 from clawchat.core.crypto.suite import KEY_SIZE, NONCE_SIZE, TAG_SIZE, expand, hmac_sha256
+from clawchat.core.events import Buffer
 from clawchat.core.secret import Secret
 
 DIALER: Final = b"dialer"
@@ -126,7 +127,7 @@ class OpenKeys(_DirectionKeys):
         self.reserved = 0
 
     def open(
-        self, path_id: int, cid: bytes, datagrams: Sequence[bytes | memoryview], largest: int
+        self, path_id: int, cid: bytes, datagrams: Sequence[Buffer], largest: int
     ) -> list[tuple[int, bytes] | None]:
         """The packet number and payload of each datagram that authenticates, else None.
 
@@ -164,7 +165,7 @@ class OpenKeys(_DirectionKeys):
         return opened
 
     def _open_without_stubs(
-        self, path_id: int, cid: bytes, datagrams: Sequence[bytes | memoryview], largest: int
+        self, path_id: int, cid: bytes, datagrams: Sequence[Buffer], largest: int
     ) -> list[tuple[int, bytes] | None]:
         """As `open`, when some datagrams are too short to be packets."""
         whole = [datagram for datagram in datagrams if len(datagram) >= _SAMPLE_END]

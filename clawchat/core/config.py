@@ -1,0 +1,75 @@
+"""What an endpoint is made with, and the protocol's constants with the reason for each value.
+
+Rules: every constant names its section of PROTOCOL.md; a value that a user may change is a field
+of `Config`.
+Left to others: constants of one algorithm alone stand in its file (`core.recovery`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from attrs import frozen
+
+from clawchat.core.instant import HOUR, MILLISECOND, MINUTE, SECOND
+from clawchat.core.secret import Secret
+from clawchat.core.wire.parameters import Limits
+
+Entropy: TypeAlias = Callable[[int], bytes]
+"""`n` random bytes, from the operating system or from a seed."""
+
+# Handshake (PROTOCOL.md "Handshake")
+HELLO_FIRST: Final = 250 * MILLISECOND  # wait for a REPLY this long before sending again,
+HELLO_MAX: Final = 2 * SECOND  # doubled each time up to this: gentle, yet quick after an outage
+HELLO_TURN: Final = 3  # HELLOs of one generation before the other one gets its turn
+PENDING_LIFE: Final = 30 * SECOND  # an answered HELLO waits this long for its first packet
+PENDING_PER_PAIRING: Final = 4  # one real dialer needs one; replays can evict only each other
+COOKIE_LIFE: Final = 30 * SECOND  # a REFUSAL's cookie proves freshness within this time
+HELD_MAX: Final = 64  # packets kept while a credential is being written; the peer resends more
+
+# Established (PROTOCOL.md "Life of a link")
+KEEPALIVE_MIN: Final = 15 * SECOND  # below the 30 s that NATs keep a UDP mapping at least,
+KEEPALIVE_SPAN: Final = 10 * SECOND  # jittered by up to this, so that links do not beat in step
+SUSPECT_PROBES: Final = 2  # unanswered probe timeouts until the path is suspect
+CLOSING_PROBES: Final = 3  # probe timeouts for which a closed link still answers with CLOSE
+
+# Rotating keys (PROTOCOL.md "Key ratchet")
+ROTATE_TRAFFIC: Final = 2 * MINUTE  # of an epoch that carried data
+ROTATE_LATEST: Final = HOUR  # of any epoch, plus or minus a tenth
+ROTATE_PACKETS: Final = 1 << 22  # half of the hard limit, so that there is time to rotate
+EPOCH_PACKETS_MAX: Final = 1 << 23  # AES-GCM's confidentiality limit (RFC 9001 6.6)
+WIPE_PROBES: Final = 3  # probe timeouts for which stragglers of an old epoch are read
+PATH_IDS_AHEAD: Final = 3  # connection ids kept ready per epoch, so that a new path is known
+
+# Bootstrap file (PROTOCOL.md "Bootstrap file")
+BOOTSTRAP_EVERY: Final = 10 * MINUTE
+BOOTSTRAP_VALID: Final = 11 * MINUTE  # one minute of overlap, so at most two files are live
+
+
+# What a link may hold of undelivered data, and the largest datagram it takes: jumbo frames, which
+# path MTU discovery finds where they exist (loopback, many local networks).
+DEFAULT_LIMITS: Final = Limits(
+    max_data=4 << 20, max_stream=1 << 20, max_streams=257, max_datagram=8952
+)
+
+
+@frozen
+class Config:
+    """Settings of one endpoint.
+
+    `identity` is the X25519 private key (32 bytes). `silence_ns_max` closes a link from whose
+    peer nothing came for so long. `max_links` bounds memory: a link takes some 20 kB idle, and
+    up to `limits.max_data` of undelivered bytes.
+    """
+
+    identity: Secret
+    limits: Limits = DEFAULT_LIMITS
+    dial_ns_max: int = 30 * SECOND
+    silence_ns_max: int = 45 * SECOND
+    max_links: int = 1024
+    max_pending: int = 256
+    rotate_traffic_ns: int = ROTATE_TRAFFIC
+    rotate_latest_ns: int = ROTATE_LATEST
+    rotate_packets: int = ROTATE_PACKETS
+    epoch_packets_max: int = EPOCH_PACKETS_MAX

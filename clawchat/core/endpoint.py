@@ -1,0 +1,532 @@
+"""One socket's worth of protocol: routes datagrams, answers HELLOs, owns the links.
+
+Three verbs: `handle` what happened, take `actions`, mind the `deadline`. The same configuration,
+entropy and events give the same actions (but for the bytes of ML-KEM ciphertexts, which OpenSSL
+draws itself).
+
+Rules: what does not authenticate is counted and dropped, never answered, never a phase change.
+The event goes before any timer already due, so that a late driver cannot make a peer look silent.
+Left to others: one peer's affairs (`core.link`), sockets and clocks (`clawchat.drivers`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any, Final
+
+from clawchat.core.actions import (
+    Action,
+    CredentialReused,
+    LinkStats,
+    Notify,
+    Publish,
+    Transmit,
+)
+from clawchat.core.config import PENDING_LIFE, PENDING_PER_PAIRING, Config, Entropy
+from clawchat.core.credential import HINT_SIZE, Credential, Pairing, Path, Superseded
+from clawchat.core.crypto.envelope import ENVELOPE_SIZES, open_hello, seal_refusal
+from clawchat.core.crypto.packets import CID_SIZE, OVERHEAD
+from clawchat.core.crypto.schedule import derive_credential
+from clawchat.core.crypto.suite import public_key
+from clawchat.core.events import (
+    Buffer,
+    Close,
+    Consumed,
+    DatagramReceived,
+    Dial,
+    Event,
+    Forget,
+    Persisted,
+    PersistFailed,
+    Ping,
+    PublishBootstrap,
+    Remember,
+    ResetStream,
+    RotateKeys,
+    SendDatagram,
+    StopStream,
+    WithdrawBootstrap,
+    Write,
+)
+from clawchat.core.exchange import Hello, answer, check_cookie, make_cookie, read_hello
+from clawchat.core.instant import SECOND, Deadline, Instant
+from clawchat.core.link import Link
+from clawchat.core.phases import answering, bootstrap
+from clawchat.core.phases.answering import Answering
+from clawchat.core.phases.bootstrap import Issuer
+from clawchat.core.phases.dialing import Dialing
+from clawchat.core.registry import Registry, Route
+from clawchat.core.secret import Secret
+from clawchat.core.table import Trace
+from clawchat.core.timers import Timer
+from clawchat.errors import CloseCode, Drop, LinkLimit, LinkTaken, Malformed, UnknownLink
+
+COOKIE_KEY_SIZE: Final = 32
+
+
+class Endpoint:
+    """Dials, listens, or both. `unix_ns` is the wall clock at `now`, for bootstrap files only."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        now: Instant,
+        unix_ns: int,
+        entropy: Entropy,
+        trace: Trace | None = None,
+    ) -> None:
+        self.config = config
+        self.static = public_key(config.identity.reveal())
+        self._entropy = entropy
+        self._trace = trace
+        self._unix_ns_at_zero = unix_ns - now
+        self._registry: Registry[Link] = Registry()
+        self._links: dict[int, Link] = {}
+        self._calls: dict[bytes, Link] = {}  # by the hint under which the answer comes
+        self._pending: dict[bytes, Link] = {}  # answered HELLOs, by their Noise message
+        self._issuer = Issuer(self.static, entropy)
+        self._cookie_key = Secret(entropy(COOKIE_KEY_SIZE))
+        self._agenda: list[tuple[Instant, int, Link]] = []
+        self._agenda_count = 0
+        self._touched: dict[Link, None] = {}
+        self._incoming = 0
+
+    # --- the three verbs ----------------------------------------------------------------------
+
+    def handle(self, event: Event, now: Instant) -> None:
+        """Something happened. Raises a `LocalError` for what cannot be done, changing nothing."""
+        _HANDLERS[type(event)](self, event, now)
+
+    def advance(self, now: Instant) -> None:
+        """Fire what is due at `now`; harmless early."""
+        issuer = self._issuer
+        if issuer.due is not None and issuer.due <= now:
+            bootstrap.TABLE.fire(issuer, bootstrap.FileDue(now, self._unix_s(now)), self._trace)
+            self._publish()
+        while self._agenda and self._agenda[0][0] <= now:
+            at, _, link = heappop(self._agenda)
+            if link.agenda_at == at:
+                link.agenda_at = None
+                link.advance(now)
+                self._touch(link)
+
+    def actions(self, now: Instant) -> list[Action]:
+        """What is to be done, in order; empty when nothing is left until the next event."""
+        touched, self._touched = self._touched, {}
+        for link in touched:
+            link.pack(now)
+            self._tidy(link, now)
+        out, self._registry.out = self._registry.out, []
+        return out
+
+    @property
+    def deadline(self) -> Deadline | None:
+        """When `advance` must be called at the latest, and why."""
+        agenda = self._agenda
+        while agenda and agenda[0][2].agenda_at != agenda[0][0]:
+            heappop(agenda)
+        due = self._issuer.due
+        if due is not None and (not agenda or due < agenda[0][0]):
+            return Deadline(due, Timer.BOOTSTRAP.name)
+        if not agenda:
+            return None
+        at, _, link = agenda[0]
+        reason = link.deadline()
+        return Deadline(at, "nothing any more" if reason is None else reason.why)
+
+    # --- what can be asked --------------------------------------------------------------------
+
+    @property
+    def drops(self) -> Counter[Drop]:
+        """How many datagrams were dropped, by reason."""
+        return self._registry.drops
+
+    @property
+    def pairings(self) -> list[Pairing]:
+        """Those we listen for."""
+        return list(self._registry.pairings.values())
+
+    @property
+    def links(self) -> list[int]:
+        """Ids of all links that are not closed, those still dialing included."""
+        return list(self._links)
+
+    def link_stats(self, link: int) -> LinkStats:
+        """A snapshot of an established link. Raises `UnknownLink`."""
+        return self._link(link).stats()
+
+    # --- links --------------------------------------------------------------------------------
+
+    def _link(self, link_id: int) -> Link:
+        link = self._links.get(link_id)
+        if link is None:
+            raise UnknownLink(f"no link {link_id}")
+        return link
+
+    def _touch(self, link: Link) -> None:
+        self._touched[link] = None
+
+    def _tidy(self, link: Link, now: Instant) -> None:
+        """After anything happened to a link: its place in the tables and in the agenda."""
+        if link.over:
+            self._drop_link(link)
+            return
+        deadline = link.deadline()
+        if deadline is None:
+            return
+        if link.agenda_at is None or deadline.at < link.agenda_at:
+            # A later deadline keeps its old entry: looking too early is harmless, and an active
+            # link then does not fill the agenda.
+            link.agenda_at = deadline.at
+            self._agenda_count += 1
+            heappush(self._agenda, (deadline.at, self._agenda_count, link))
+
+    def _drop_link(self, link: Link) -> None:
+        link.agenda_at = None
+        link.forget()
+        if self._links.get(link.id) is link:
+            del self._links[link.id]
+        self._calls = {hint: call for hint, call in self._calls.items() if call is not link}
+        self._pending = {key: other for key, other in self._pending.items() if other is not link}
+
+    # --- arriving -----------------------------------------------------------------------------
+
+    def _on_datagram(self, event: DatagramReceived, now: Instant) -> None:
+        """Cut what came into datagrams, and hand runs with one connection id on together."""
+        data, size = event.data, event.segment
+        if not size or len(data) <= size:
+            self._on_run([data], event.path, now)
+            return
+        view = memoryview(data)
+        self._on_run([view[at : at + size] for at in range(0, len(view), size)], event.path, now)
+
+    def _on_run(self, datagrams: list[Buffer], path: Path, now: Instant) -> None:
+        routes, drops = self._registry.routes, self._registry.drops
+        largest = self.config.limits.max_datagram
+        start, run_cid = 0, b""
+        for at, datagram in enumerate(datagrams):
+            size = len(datagram)
+            cid = bytes(datagram[:CID_SIZE])
+            if cid == run_cid and OVERHEAD <= size <= largest:
+                continue
+            if run_cid:
+                self._on_packets(routes.get(run_cid), datagrams[start:at], path, now)
+            start, run_cid = at, b""
+            if size < OVERHEAD:
+                drops[Drop.EMPTY] += 1
+            elif size > largest:
+                drops[Drop.OVERSIZED] += 1
+            elif cid in routes:
+                run_cid = cid
+            else:
+                self._on_envelope(bytes(datagram), path, now)
+        if run_cid:
+            self._on_packets(routes.get(run_cid), datagrams[start:], path, now)
+
+    def _on_packets(
+        self, route: Route[Link] | None, datagrams: list[Buffer], path: Path, now: Instant
+    ) -> None:
+        if route is None:  # the link ended within this very batch
+            self._registry.drops[Drop.CLOSED] += len(datagrams)
+            return
+        link = route.link
+        if link.handshake.phase is answering.Phase.REPLIED and not self._may_promote(link):
+            self._registry.drops[Drop.BUSY] += len(datagrams)
+            return
+        before = link.handshake.phase
+        link.receive(route, datagrams, path, now)
+        if before is answering.Phase.REPLIED and link.handshake.phase is answering.Phase.SAVING:
+            self._promote(link, now)
+        self._touch(link)
+
+    # --- dialing ------------------------------------------------------------------------------
+
+    def _on_dial(self, event: Dial, now: Instant) -> None:
+        if event.link <= 0 or event.link in self._links:
+            raise LinkTaken("a dialled link needs a positive id that is not in use")
+        if len(self._links) >= self.config.max_links:
+            raise LinkLimit(f"at most {self.config.max_links} links at a time")
+        if any(link.file_id == event.pairing.file_id for link in self._calls.values()):
+            raise LinkTaken("this pairing is being dialled already")
+        link = Link(
+            event.link,
+            self.config,
+            self._entropy,
+            self._registry,
+            self._trace,
+            event.pairing,
+            Dialing(event.pairing),
+            event.paths,
+        )
+        self._links[link.id] = link
+        link.dial(now)
+        self._follow_call(link)
+        self._touch(link)
+
+    def _follow_call(self, link: Link) -> None:
+        """An attempt began or ended: mind the hint under which its answer comes."""
+        self._calls = {hint: call for hint, call in self._calls.items() if call is not link}
+        hint = link.awaited_hint
+        if hint is not None:
+            self._calls[hint] = link
+
+    # --- envelopes ----------------------------------------------------------------------------
+
+    def _on_envelope(self, datagram: bytes, path: Path, now: Instant) -> None:
+        """A datagram without a connection id of ours: a HELLO, an answer to ours, or noise."""
+        hint = datagram[:HINT_SIZE]
+        call = self._calls.get(hint)
+        known = self._registry.hints.get(hint)
+        if (call is None and known is None) or len(datagram) not in ENVELOPE_SIZES:
+            self._registry.drops[Drop.STRANGER] += 1
+            return
+        try:
+            if call is not None:
+                call.take_answer(path, datagram, now)
+                self._follow_call(call)
+                self._touch(call)
+            elif known is not None:
+                self._on_hello(known, datagram, path, now)
+        except Malformed as error:
+            self._registry.drops[error.drop] += 1
+
+    def _on_hello(
+        self,
+        known: tuple[bytes, Credential | Superseded],
+        datagram: bytes,
+        path: Path,
+        now: Instant,
+    ) -> None:
+        """Raises `Malformed`."""
+        file_id, credential = known
+        message = open_hello(credential, datagram)
+        waiting = self._pending.get(message)
+        if waiting is not None:
+            waiting.reply(path, now)
+            return
+        pairing = self._registry.pairings[file_id]
+        if isinstance(credential, Superseded):
+            self._refuse(pairing, credential, message, path, now)
+            return
+        if pairing.peer_static is None and not self._issuer.accepts(file_id, now):
+            raise Malformed(Drop.EXPIRED)
+        if self._is_saving(file_id) or len(self._pending) >= self.config.max_pending:
+            raise Malformed(Drop.BUSY)
+        hello = self._verify(pairing, credential.generation, message)
+        if pairing.peer_static not in (None, hello.dialer_static):
+            self._report_reuse(pairing, credential.generation, path)
+            raise Malformed(Drop.WRONG_DEVICE)
+        self._answer(hello, pairing, credential, message, path, now)
+
+    def _verify(self, pairing: Pairing, generation: int, message: bytes) -> Hello:
+        return read_hello(self.config.identity, pairing, generation, message, self._entropy)
+
+    def _answer(
+        self,
+        hello: Hello,
+        pairing: Pairing,
+        used: Credential,
+        message: bytes,
+        path: Path,
+        now: Instant,
+    ) -> None:
+        agreed = answer(hello, pairing, used, self.config.limits)
+        rivals = [link for link in self._pending.values() if link.file_id == pairing.file_id]
+        if len(rivals) >= PENDING_PER_PAIRING:
+            self._displace(rivals[0], now)
+        model = Answering(used, agreed.agreement.next_credential, hello.dialer_static)
+        self._incoming -= 1
+        link = Link(
+            self._incoming,
+            self.config,
+            self._entropy,
+            self._registry,
+            self._trace,
+            pairing,
+            model,
+            (path,),
+        )
+        self._pending[message] = link
+        link.answer(agreed, path, now + PENDING_LIFE, now)
+        self._touch(link)
+
+    def _refuse(
+        self, pairing: Pairing, old: Superseded, message: bytes, path: Path, now: Instant
+    ) -> None:
+        """A generation that was replaced: only a copy of it can still be in use.
+
+        A recorded HELLO proves nothing, so the alarm waits for one that repeats our cookie.
+        """
+        hello = self._verify(pairing, old.generation, message)
+        self._registry.drops[Drop.SUPERSEDED] += 1
+        if check_cookie(self._cookie_key, hello.cookie, old.hint, path.remote, now):
+            self._report_reuse(pairing, old.generation, path)
+        cookie = make_cookie(self._cookie_key, old.hint, path.remote, now)
+        refusal = seal_refusal(old, cookie, self._entropy)
+        self._registry.out.append(Transmit(path, [refusal]))
+
+    def _report_reuse(self, pairing: Pairing, generation: int, path: Path) -> None:
+        notice = CredentialReused(pairing.file_id, generation, path)
+        self._registry.out.append(Notify(0, notice))
+
+    # --- from an answered HELLO to a link -----------------------------------------------------
+
+    def _is_saving(self, file_id: bytes) -> bool:
+        return any(
+            link.handshake.phase is answering.Phase.SAVING and link.file_id == file_id
+            for link, _ in self._registry.saving.values()
+        )
+
+    def _may_promote(self, link: Link) -> bool:
+        return len(self._links) < self.config.max_links and not self._is_saving(link.file_id)
+
+    def _promote(self, link: Link, now: Instant) -> None:
+        """A dialer proved itself: its other attempts lapse, its link gets an id."""
+        for rival in list(self._pending.values()):
+            if rival is not link and rival.file_id == link.file_id:
+                self._displace(rival, now)
+        self._pending = {key: other for key, other in self._pending.items() if other is not link}
+        self._links[link.id] = link
+
+    def _displace(self, link: Link, now: Instant) -> None:
+        link.displace(now)
+        self._drop_link(link)
+
+    def _on_persisted(self, event: Persisted | PersistFailed, now: Instant) -> None:
+        link, pairing = self._registry.saving.pop(event.ticket, (None, None))
+        if link is None or pairing is None:
+            return
+        durable = isinstance(event, Persisted)
+        if durable and not link.dialer and pairing.file_id in self._registry.pairings:
+            self._adopt(link, pairing, now)
+        link.persisted(event.ticket, durable, now)
+        self._touch(link)
+
+    def _adopt(self, link: Link, pairing: Pairing, now: Instant) -> None:
+        """A listener's pairing is durable: accept it, and end what it replaces."""
+        first = self._registry.pairings[pairing.file_id].peer_static is None
+        self._registry.remember(pairing)
+        if first:
+            redeemed = bootstrap.FileRedeemed(now, pairing.file_id)
+            bootstrap.TABLE.fire(self._issuer, redeemed, self._trace)
+            self._publish()
+        if link.handshake.phase is not answering.Phase.SAVING:
+            return
+        for other in list(self._links.values()):
+            if other is not link and other.file_id == pairing.file_id and not other.dialer:
+                other.close(CloseCode.REPLACED, "the device made a newer link", now)
+                self._touch(other)
+
+    # --- whom we listen for -------------------------------------------------------------------
+
+    def _on_remember(self, event: Remember, _now: Instant) -> None:
+        self._registry.remember(event.pairing)
+
+    def _on_forget(self, event: Forget, now: Instant) -> None:
+        self._registry.forget(event.file_id)
+        for waiting in [x for x in self._pending.values() if x.file_id == event.file_id]:
+            self._displace(waiting, now)
+        for link in list(self._links.values()):
+            if link.file_id == event.file_id and not link.dialer:
+                link.close(CloseCode.REVOKED, "this device is no longer accepted", now)
+                self._touch(link)
+
+    def _unix_s(self, now: Instant) -> int:
+        return (self._unix_ns_at_zero + now) // SECOND
+
+    def _on_publish(self, event: PublishBootstrap, now: Instant) -> None:
+        asked = bootstrap.IssueAsked(now, event.candidates, self._unix_s(now))
+        bootstrap.TABLE.fire(self._issuer, asked, self._trace)
+        self._publish()
+
+    def _on_withdraw(self, _event: WithdrawBootstrap, now: Instant) -> None:
+        bootstrap.TABLE.fire(self._issuer, bootstrap.IssueStopped(now), self._trace)
+        self._publish()
+
+    def _publish(self) -> None:
+        """Pass the issuer's actions on, and accept exactly the files that are live."""
+        issued, self._issuer.out = self._issuer.out, []
+        for action in issued:
+            if isinstance(action, Publish):
+                self._registry.remember(_first_pairing(action))
+        for pairing in list(self._registry.pairings.values()):
+            if pairing.peer_static is None and pairing.file_id not in self._issuer.live:
+                self._registry.forget(pairing.file_id)
+        self._registry.out += issued
+
+    # --- the application ----------------------------------------------------------------------
+
+    def _on_write(self, event: Write, _now: Instant) -> None:
+        link = self._link(event.link)
+        link.data_plane().streams.write(event.stream, event.data, event.end)
+        self._touch(link)
+
+    def _on_consumed(self, event: Consumed, _now: Instant) -> None:
+        link = self._link(event.link)
+        link.data_plane().streams.consumed(event.stream, event.size)
+        self._touch(link)
+
+    def _on_reset(self, event: ResetStream, _now: Instant) -> None:
+        link = self._link(event.link)
+        link.data_plane().streams.reset(event.stream, event.code)
+        self._touch(link)
+
+    def _on_stop(self, event: StopStream, _now: Instant) -> None:
+        link = self._link(event.link)
+        link.data_plane().streams.stop(event.stream, event.code)
+        self._touch(link)
+
+    def _on_send_datagram(self, event: SendDatagram, _now: Instant) -> None:
+        link = self._link(event.link)
+        link.data_plane().send_datagram(event.data)
+        self._touch(link)
+
+    def _on_ping(self, event: Ping, _now: Instant) -> None:
+        link = self._link(event.link)
+        link.data_plane().ping(event.token)
+        self._touch(link)
+
+    def _on_rotate(self, event: RotateKeys, now: Instant) -> None:
+        link = self._link(event.link)
+        link.rotate_keys(now)
+        self._touch(link)
+
+    def _on_close(self, event: Close, now: Instant) -> None:
+        link = self._link(event.link)
+        link.close(event.code, event.reason, now)
+        self._touch(link)
+
+
+def _first_pairing(action: Publish) -> Pairing:
+    """What a listener keeps of a file that nobody has redeemed yet."""
+    content = action.content
+    return Pairing(
+        file_id=content.file_id,
+        dialer=False,
+        listener_static=content.listener_static,
+        peer_static=None,
+        credentials=(derive_credential(content.file_id, 0, content.secret),),
+    )
+
+
+_HANDLERS: Final[dict[type[Any], Callable[[Endpoint, Any, Instant], None]]] = {
+    DatagramReceived: Endpoint._on_datagram,
+    Remember: Endpoint._on_remember,
+    Forget: Endpoint._on_forget,
+    PublishBootstrap: Endpoint._on_publish,
+    WithdrawBootstrap: Endpoint._on_withdraw,
+    Dial: Endpoint._on_dial,
+    Persisted: Endpoint._on_persisted,
+    PersistFailed: Endpoint._on_persisted,
+    Write: Endpoint._on_write,
+    Consumed: Endpoint._on_consumed,
+    ResetStream: Endpoint._on_reset,
+    StopStream: Endpoint._on_stop,
+    SendDatagram: Endpoint._on_send_datagram,
+    Ping: Endpoint._on_ping,
+    RotateKeys: Endpoint._on_rotate,
+    Close: Endpoint._on_close,
+}

@@ -1,0 +1,637 @@
+"""One peer: owns the link's machines, fires them, and carries out what they ask for.
+
+A link begins with a handshake (dialing or answering), then has a `Transport`. Machines never see
+each other: what one has to tell another goes through here.
+
+Rules: a data or ACK frame fires nothing; effects ask, this file does. A peer's fault closes the
+link with a code; an unexpected event of a peer is a fault.
+Left to others: which datagram is ours (`core.endpoint`), frames and packets (`core.transport`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from clawchat.core.actions import (
+    Closed,
+    Established,
+    KeysRotated,
+    LinkStats,
+    Notice,
+    Notify,
+    Observed,
+    Persist,
+    Transmit,
+)
+from clawchat.core.config import (
+    CLOSING_PROBES,
+    KEEPALIVE_MIN,
+    KEEPALIVE_SPAN,
+    PATH_IDS_AHEAD,
+    SUSPECT_PROBES,
+    WIPE_PROBES,
+    Config,
+    Entropy,
+)
+from clawchat.core.credential import Pairing, Path
+from clawchat.core.crypto.envelope import seal_reply
+from clawchat.core.crypto.schedule import EpochKeys
+from clawchat.core.crypto.xwing import encapsulate
+from clawchat.core.events import Buffer
+from clawchat.core.exchange import Agreement, Answer, DialAttempt
+from clawchat.core.instant import Deadline, Instant
+from clawchat.core.phases import answering, dialing, established, rotating_keys
+from clawchat.core.phases.answering import Answering
+from clawchat.core.phases.commands import (
+    Announce,
+    Fail,
+    InstallEpoch,
+    Report,
+    Rotated,
+    Save,
+    SendClose,
+    SendControl,
+    SendHello,
+    SendReply,
+    StartAttempt,
+    SwitchSending,
+    WipePrevious,
+)
+from clawchat.core.phases.dialing import Dialing
+from clawchat.core.phases.established import Life
+from clawchat.core.phases.rotating_keys import DialerPhase, ListenerPhase, Rotation
+from clawchat.core.registry import Registry, Route
+from clawchat.core.table import Fired, Signal, Trace
+from clawchat.core.timers import Timer
+from clawchat.core.transport import Facts, Transport
+from clawchat.core.wire.control import ControlMessage, RatchetOffer, RotateRequest
+from clawchat.core.wire.frames import Close
+from clawchat.errors import CloseCode, UnknownLink, Violation
+
+Handshake: TypeAlias = Dialing | Answering
+
+_AWAITS_NEW_EPOCH: Final = (DialerPhase.SWITCHED, ListenerPhase.ANSWERED)
+
+
+class Link:
+    """One secure association. `id` is 0 until a dialer that we answered has proved itself."""
+
+    def __init__(
+        self,
+        link_id: int,
+        config: Config,
+        entropy: Entropy,
+        registry: Registry[Link],
+        trace: Trace | None,
+        pairing: Pairing,
+        handshake: Handshake,
+        paths: tuple[Path, ...],
+    ) -> None:
+        self.id = link_id
+        self.file_id = pairing.file_id
+        self.listener_static = pairing.listener_static
+        self.handshake = handshake
+        self.life = Life()
+        self.rotation: Rotation | None = None
+        self.transport: Transport | None = None
+        self.agreement: Agreement | None = None
+        self.established_at: Instant = 0
+        self.timers: dict[Timer, Instant] = {}
+        self.agenda_at: Instant | None = None  # where the endpoint's agenda holds this link
+        self.ticket = 0  # of the last `Persist`; only its answer moves the handshake
+        self._config = config
+        self._entropy = entropy
+        self._registry = registry
+        self._trace = trace
+        self._paths = paths
+        self._arrived_on: Path | None = None
+        self._attempt: DialAttempt | None = None
+        self._answer: Answer | None = None
+
+    # --- what is asked of it ------------------------------------------------------------------
+
+    @property
+    def dialer(self) -> bool:
+        return isinstance(self.handshake, Dialing)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do: it is closed, or its handshake lapsed."""
+        if self.handshake.phase is answering.Phase.LAPSED:
+            return self.life.phase in (established.Phase.STARTING, established.Phase.CLOSED)
+        return self.life.phase is established.Phase.CLOSED
+
+    @property
+    def usable(self) -> bool:
+        """Whether the application may use it."""
+        return self.life.phase in (established.Phase.LIVE, established.Phase.SUSPECT)
+
+    def data_plane(self) -> Transport:
+        """The transport. Raises `UnknownLink` when the link cannot be used (any more)."""
+        if self.transport is None or not self.usable:
+            raise UnknownLink(f"link {self.id} is not established")
+        return self.transport
+
+    def rotate_keys(self, now: Instant) -> None:
+        """Start a ratchet. Raises `UnknownLink`."""
+        self.data_plane()
+        assert self.rotation is not None
+        self._fire_rotation(rotating_keys.RotationAsked(now), now)
+
+    def close(self, code: CloseCode, text: str, now: Instant) -> None:
+        """End the link; harmless when it has ended."""
+        self._give_up_handshake(now)
+        self._fire_life(established.CloseAsked(now, code, text), now)
+
+    # --- dialing ------------------------------------------------------------------------------
+
+    def dial(self, now: Instant) -> None:
+        """Send the first HELLO."""
+        assert isinstance(self.handshake, Dialing)
+        self.timers[Timer.DIAL] = now + self._config.dial_ns_max
+        self._start_attempt(self.handshake, StartAttempt(0, b""))
+        self._fire_handshake(dialing.HelloDue(now), now)
+
+    @property
+    def awaited_hint(self) -> bytes | None:
+        """The hint under which an answer to our HELLO would come."""
+        return None if self._attempt is None else self._attempt.hint
+
+    def take_answer(self, path: Path, datagram: bytes, now: Instant) -> None:
+        """A datagram under `awaited_hint`. Raises `Malformed`, changing nothing."""
+        assert self._attempt is not None
+        found = self._attempt.read_answer(datagram)
+        if not isinstance(found, tuple):
+            self._fire_handshake(dialing.Refused(now, found.cookie), now)
+            return
+        agreement, seen = found
+        self._attempt = None
+        self._agree(agreement, path, now)
+        assert isinstance(self.handshake, Dialing)
+        if self.transport is not None and self.handshake.hellos == 1:
+            self.transport.recovery.seed_rtt(now - self.handshake.called_at)
+        self._notify(Observed(seen))
+        self._fire_handshake(dialing.ReplyVerified(now, agreement.next_credential), now)
+
+    def _start_attempt(self, machine: Dialing, command: StartAttempt) -> None:
+        self._attempt = DialAttempt(
+            self._config.identity,
+            machine.pairing,
+            command.turn,
+            self._config.limits,
+            command.cookie,
+            self._entropy,
+        )
+
+    # --- answering ----------------------------------------------------------------------------
+
+    def answer(self, answer: Answer, path: Path, lapses: Instant, now: Instant) -> None:
+        """Take what was agreed with a dialer, and reply."""
+        self._answer = answer
+        self.timers[Timer.PENDING] = lapses
+        self._agree(answer.agreement, path, now)
+        self.reply(path, now)
+
+    def reply(self, path: Path, now: Instant) -> None:
+        """Answer the same HELLO (again), to where it came from this time."""
+        self._paths = (path,)
+        self._fire_handshake(answering.HelloRepeated(now), now)
+
+    def displace(self, now: Instant) -> None:
+        """Another handshake of the same pairing took this one's place."""
+        self._fire_handshake(answering.Displaced(now), now)
+
+    # --- both ---------------------------------------------------------------------------------
+
+    def _agree(self, agreement: Agreement, path: Path, now: Instant) -> None:
+        """Both Noise messages are known: epoch 0 exists."""
+        self.agreement = agreement
+        keys = EpochKeys(agreement.root, 0, agreement.dialer)
+        self.transport = Transport(
+            keys,
+            dialer=agreement.dialer,
+            local=self._config.limits,
+            peer=agreement.peer_limits,
+            path=path,
+            drops=self._registry.drops,
+            now=now,
+        )
+        self.transport.holding = True
+        phase = DialerPhase.STEADY if agreement.dialer else ListenerPhase.STEADY
+        self.rotation = Rotation(agreement.root, self._entropy, phase)
+        self._add_routes(keys)
+
+    def _add_routes(self, keys: EpochKeys) -> None:
+        for path_id in range(PATH_IDS_AHEAD):
+            route = Route(self, keys, path_id)
+            self._registry.routes[keys.open.cid(path_id)] = route
+
+    def _remove_routes(self, keys: EpochKeys) -> None:
+        for path_id in range(PATH_IDS_AHEAD):
+            self._registry.routes.pop(keys.open.cid(path_id), None)
+
+    def persisted(self, ticket: int, ok: bool, now: Instant) -> None:
+        """What we asked to be written is durable, or could not be written."""
+        if ticket != self.ticket:
+            return
+        self.ticket = 0
+        steps = dialing if self.dialer else answering
+        self._fire_handshake(steps.Saved(now) if ok else steps.SaveFailed(now), now)
+
+    def _after_saving(self, now: Instant) -> None:
+        """The handshake may go on: take what was held back."""
+        assert self.transport is not None
+        if self.handshake.phase is dialing.Phase.PROVING:
+            self.transport.probe()
+            return
+        self.timers.pop(Timer.DIAL, None)
+        self._guarded(now, self.transport.release)
+        if self.handshake.phase is dialing.Phase.UP and self.usable:
+            self._fire_rotation(rotating_keys.RotationDue(now), now)
+
+    # --- arriving -----------------------------------------------------------------------------
+
+    def receive(
+        self, route: Route[Link], datagrams: list[Buffer], path: Path, now: Instant
+    ) -> None:
+        """Packets that bear a connection id of ours, from `path`."""
+        transport = self.transport
+        assert transport is not None
+        self._arrived_on = path
+        cid = bytes(datagrams[0][:8])
+        if self.life.phase is established.Phase.CLOSING:
+            transport.overhear(route.keys, route.path_id, cid, datagrams, now)
+            self._after_facts(transport, now)
+            return
+        self._guarded(
+            now, lambda at: transport.receive(route.keys, route.path_id, cid, datagrams, at)
+        )
+
+    def _guarded(self, now: Instant, act: Callable[[Instant], object]) -> None:
+        """Let the transport work, then do what it found; a violation closes the link."""
+        assert self.transport is not None
+        try:
+            act(now)
+            self._after_facts(self.transport, now)
+        except Violation as error:
+            self._fire_life(established.Violated(now, error.code, str(error)), now)
+
+    def _after_facts(self, transport: Transport, now: Instant) -> None:
+        """Tell the machines what arrived. Raises `Violation`."""
+        for notice in transport.take_notices():
+            self._notify(notice)
+        facts, transport.facts = transport.facts, Facts()
+        if facts.heard:
+            self._after_heard(transport, facts, now)
+        for message in facts.control:
+            self._take_control(message, now)
+        if facts.close is not None:
+            self._take_close(facts.close, now)
+
+    def _after_heard(self, transport: Transport, facts: Facts, now: Instant) -> None:
+        phase = self.life.phase
+        if phase is established.Phase.SUSPECT or phase is established.Phase.CLOSING:
+            self._fire_life(established.Heard(now), now)
+        if self.handshake.phase is dialing.Phase.PROVING:
+            self._fire_handshake(dialing.PeerProved(now), now)
+        elif self.handshake.phase is answering.Phase.REPLIED:
+            assert self._arrived_on is not None
+            transport.path = self._arrived_on
+            pairing = self._registry.pairings[self.file_id]
+            self._fire_handshake(answering.DialerProved(now, pairing), now)
+        if facts.acknowledged and self.handshake.phase is answering.Phase.RUNNING:
+            pairing = self._registry.pairings[self.file_id]
+            self._fire_handshake(answering.DialerSettled(now, pairing), now)
+        if facts.new_epoch and self.rotation and self.rotation.phase in _AWAITS_NEW_EPOCH:
+            self._fire_rotation(rotating_keys.NewEpochHeard(now), now)
+
+    def _take_close(self, frame: Close, now: Instant) -> None:
+        try:
+            code = CloseCode(frame.code)
+        except ValueError:  # of a later version
+            code = CloseCode.INTERNAL
+        self._give_up_handshake(now)
+        self._fire_life(established.PeerClosed(now, code, frame.reason), now)
+
+    def _take_control(self, message: ControlMessage, now: Instant) -> None:
+        """Check a ratchet message, do its public-key work, then fire. Raises `Violation`."""
+        rotation = self.rotation
+        assert rotation is not None
+        event: Signal
+        if isinstance(message, RotateRequest):
+            if not self.dialer:
+                raise Violation(CloseCode.KEYS, "only a listener asks for a rotation")
+            self._fire_rotation(rotating_keys.RotationDue(now), now)
+            return
+        if message.epoch != rotation.epoch + 1:
+            raise Violation(CloseCode.KEYS, "a ratchet message for another epoch")
+        try:
+            if isinstance(message, RatchetOffer):
+                shared, reply = encapsulate(message.public, self._entropy)
+                event = rotating_keys.OfferArrived(now, message.public, reply, shared)
+            else:
+                shared = rotation.decapsulate(message.ciphertext)
+                event = rotating_keys.ReplyArrived(now, message.ciphertext, shared)
+        except ValueError as error:
+            raise Violation(CloseCode.KEYS, str(error)) from None
+        self._fire_rotation(event, now)
+
+    # --- machines -----------------------------------------------------------------------------
+
+    def _fire_handshake(self, event: Signal, now: Instant) -> None:
+        machine = self.handshake
+        if isinstance(machine, Dialing):
+            dialing.TABLE.fire(machine, event, self._trace)
+        else:
+            answering.TABLE.fire(machine, event, self._trace)
+        commands, machine.out = machine.out, []
+        for command in commands:
+            self._obey_handshake(command, now)
+        if machine.phase in (dialing.Phase.UP, answering.Phase.RUNNING) and isinstance(
+            event, dialing.Saved | answering.Saved
+        ):
+            self._after_saving(now)
+
+    def _obey_handshake(self, command: object, now: Instant) -> None:
+        match command:
+            case Save(pairing):
+                self._save(pairing)
+            case StartAttempt() if isinstance(self.handshake, Dialing):
+                self._start_attempt(self.handshake, command)
+            case SendHello() if self._attempt is not None:
+                hello = self._attempt.hello
+                self._registry.out.extend(Transmit(path, [hello]) for path in self._paths)
+            case SendReply() if self._answer is not None:
+                self._send_reply(self._answer)
+            case Announce():
+                self._announce(now)
+            case Fail(code, text):
+                self._fire_life(established.HandshakeFailed(now, code, text), now)
+            case _:
+                raise AssertionError(command)
+
+    def _save(self, pairing: Pairing) -> None:
+        self.ticket = self._registry.next_ticket(self, pairing)
+        self._registry.out.append(Persist(self.id, self.ticket, pairing))
+
+    def _send_reply(self, answer: Answer) -> None:
+        for path in self._paths:
+            reply = seal_reply(answer.used, path.remote, answer.message, self._entropy)
+            self._registry.out.append(Transmit(path, [reply]))
+
+    def _announce(self, now: Instant) -> None:
+        assert self.transport is not None
+        assert self.agreement is not None
+        self.established_at = now
+        self.timers[Timer.SILENCE] = now + self._config.silence_ns_max
+        self.timers[Timer.KEEPALIVE] = now + self._keepalive_ns()
+        self.timers[Timer.ROTATION] = now + self._rotate_latest_ns()
+        self._fire_life(established.Begun(now), now)
+        self._notify(
+            Established(
+                self.agreement.peer_static,
+                self.file_id,
+                self.agreement.next_credential.generation,
+                self.agreement.handshake_hash,
+                self.dialer,
+                self.transport.path,
+            )
+        )
+        self.transport.probe()
+
+    def _give_up_handshake(self, now: Instant) -> None:
+        self.timers.pop(Timer.DIAL, None)
+        self.timers.pop(Timer.PENDING, None)
+        if self.dialer:
+            self._fire_handshake(dialing.GivenUp(now), now)
+        else:
+            self._fire_handshake(answering.Displaced(now), now)
+
+    def _fire_life(self, event: Signal, now: Instant) -> None:
+        life = self.life
+        established.TABLE.fire(life, event, self._trace)
+        commands, life.out = life.out, []
+        for command in commands:
+            match command:
+                case SendClose():
+                    self._send_close()
+                case Report(code, text, by_peer):
+                    self._notify(Closed(code, text, by_peer))
+        if life.phase is established.Phase.CLOSING and Timer.CLOSING not in self.timers:
+            assert self.transport is not None
+            self._stop_timers()
+            wait = CLOSING_PROBES * self.transport.recovery.pto_ns
+            self.timers[Timer.CLOSING] = now + wait
+        elif life.phase is established.Phase.CLOSED:
+            self._bury()
+
+    def _send_close(self) -> None:
+        assert self.transport is not None
+        self._registry.out.append(self.transport.close_datagram(self.life.code, self.life.text))
+
+    def _stop_timers(self) -> None:
+        self.timers.clear()
+
+    def _bury(self) -> None:
+        """Wipe every key and forget every route; what the application keeps is its notice."""
+        self._stop_timers()
+        self._attempt = self._answer = None
+        transport = self.transport
+        if transport is not None:
+            for keys in transport.all_keys():
+                self._remove_routes(keys)
+            transport.wipe()
+            self.transport = None
+        if self.rotation is not None:
+            self.rotation.wipe()
+
+    def forget(self) -> None:
+        """Wipe a handshake that never became a link."""
+        self._bury()
+
+    def _fire_rotation(self, event: Signal, now: Instant) -> None:
+        rotation = self.rotation
+        assert rotation is not None
+        table = rotating_keys.DIALER if self.dialer else rotating_keys.LISTENER
+        if table.fire(rotation, event, self._trace) is Fired.UNEXPECTED:
+            raise Violation(CloseCode.KEYS, f"{type(event).__name__} is not expected now")
+        commands, rotation.out = rotation.out, []
+        for command in commands:
+            self._obey_rotation(command, now)
+
+    def _obey_rotation(self, command: object, now: Instant) -> None:
+        transport = self.transport
+        assert transport is not None
+        match command:
+            case SendControl(message):
+                transport.send_control(message)
+            case InstallEpoch(epoch, root):
+                keys = EpochKeys(root, epoch, self.dialer)
+                transport.install(keys)
+                self._add_routes(keys)
+            case SwitchSending():
+                transport.switch_sending(now)
+                self.timers[Timer.ROTATION] = now + self._rotate_latest_ns()
+                transport.probe()
+            case Rotated(epoch, took_ns):
+                self.timers[Timer.WIPE] = now + WIPE_PROBES * transport.recovery.pto_ns
+                self._notify(KeysRotated(epoch, took_ns))
+            case WipePrevious():
+                self._wipe_previous(transport)
+            case _:
+                raise AssertionError(command)
+
+    def _wipe_previous(self, transport: Transport) -> None:
+        self.timers.pop(Timer.WIPE, None)
+        if transport.previous is not None:
+            self._remove_routes(transport.previous)
+            transport.wipe_previous()
+
+    # --- leaving ------------------------------------------------------------------------------
+
+    def pack(self, now: Instant) -> None:
+        """Append all that may be sent now to the actions."""
+        transport = self.transport
+        if transport is None or not self.usable:
+            return
+        if self.handshake.phase is answering.Phase.SAVING:
+            return
+        self._rotate_if_due(transport, now)
+        if transport.epoch.seal.sealed >= self._config.epoch_packets_max:
+            self.close(CloseCode.KEYS_EXHAUSTED, "too many packets in one epoch", now)
+            return
+        self._registry.out.extend(transport.pack(now))
+
+    def _rotate_if_due(self, transport: Transport, now: Instant) -> None:
+        """Traffic and packet count, looked at once a batch."""
+        config, sealed = self._config, transport.epoch.seal.sealed
+        old = transport.carried and now >= transport.epoch_began + config.rotate_traffic_ns
+        if not old and sealed < config.rotate_packets:
+            return
+        rotation = self.rotation
+        assert rotation is not None
+        if rotation.phase in (DialerPhase.STEADY, ListenerPhase.STEADY):
+            if self.dialer:
+                self._fire_rotation(rotating_keys.RotationDue(now), now)
+            elif sealed >= config.rotate_packets and not transport.asked_to_rotate:
+                transport.asked_to_rotate = True
+                self._fire_rotation(rotating_keys.RotationDue(now), now)
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def deadline(self) -> Deadline | None:
+        """When `advance` is due, and which timer says so."""
+        due = [(at, timer) for timer, at in self.timers.items()]
+        if isinstance(self.handshake, Dialing) and self.handshake.hello_at is not None:
+            due.append((self.handshake.hello_at, Timer.HELLO))
+        if self.transport is not None and self.usable:
+            due += self.transport.timers()
+        if not due:
+            return None
+        at, timer = min(due, key=lambda pair: pair[0])
+        return Deadline(at, timer.name)
+
+    def advance(self, now: Instant) -> None:
+        """Fire what is due."""
+        machine = self.handshake
+        hello_at = machine.hello_at if isinstance(machine, Dialing) else None
+        if hello_at is not None and hello_at <= now:
+            self._fire_handshake(dialing.HelloDue(now), now)
+        for timer, act in _ON_TIMER.items():
+            at = self.timers.get(timer)
+            if at is not None and at <= now:
+                del self.timers[timer]
+                act(self, now)
+        if self.transport is not None and self.usable:
+            self._guarded(now, self.transport.advance)
+            self._suspect_if_unanswered(now)
+
+    def _suspect_if_unanswered(self, now: Instant) -> None:
+        transport = self.transport
+        if transport is None or self.life.phase is not established.Phase.LIVE:
+            return
+        if transport.recovery.pto_count >= SUSPECT_PROBES:
+            self._fire_life(established.ProbesUnanswered(now), now)
+
+    def _on_dial(self, now: Instant) -> None:
+        self._fire_handshake(dialing.DialLapsed(now), now)
+
+    def _on_pending(self, now: Instant) -> None:
+        if self.handshake.phase is answering.Phase.REPLIED:
+            self._fire_handshake(answering.PendingLapsed(now), now)
+
+    def _on_rotation(self, now: Instant) -> None:
+        self.timers[Timer.ROTATION] = now + self._rotate_latest_ns()
+        self._fire_rotation(rotating_keys.RotationDue(now), now)
+
+    def _on_wipe(self, now: Instant) -> None:
+        self._fire_rotation(rotating_keys.WipeDue(now), now)
+
+    def _on_keepalive(self, now: Instant) -> None:
+        """Timers are not moved by packets: the one that fires looks when the last packet went."""
+        assert self.transport is not None
+        quiet_since = self.transport.last_sent
+        if now - quiet_since >= KEEPALIVE_MIN:
+            self.transport.probe()
+            quiet_since = now
+        self.timers[Timer.KEEPALIVE] = quiet_since + self._keepalive_ns()
+
+    def _on_silence(self, now: Instant) -> None:
+        assert self.transport is not None
+        ends = self.transport.last_heard + self._config.silence_ns_max
+        if ends <= now:
+            self._give_up_handshake(now)
+            self._fire_life(established.SilenceDue(now), now)
+        else:
+            self.timers[Timer.SILENCE] = ends
+
+    def _on_closing(self, now: Instant) -> None:
+        self._fire_life(established.ClosingOver(now), now)
+
+    def _keepalive_ns(self) -> int:
+        return KEEPALIVE_MIN + int.from_bytes(self._entropy(4), "big") * KEEPALIVE_SPAN // 2**32
+
+    def _rotate_latest_ns(self) -> int:
+        """A tenth more or less, so that rotations do not tell when a link began."""
+        latest = self._config.rotate_latest_ns
+        share = int.from_bytes(self._entropy(4), "big") * latest // (5 * 2**32)
+        return latest - latest // 10 + share
+
+    # --- telling ------------------------------------------------------------------------------
+
+    def _notify(self, notice: Notice) -> None:
+        self._registry.out.append(Notify(self.id, notice))
+
+    def stats(self) -> LinkStats:
+        """A snapshot for people."""
+        transport = self.data_plane()
+        recovery = transport.recovery
+        assert self.agreement is not None
+        return LinkStats(
+            phase=self.life.phase.name.lower(),
+            epoch=transport.epoch.epoch,
+            generation=self.agreement.next_credential.generation,
+            path=transport.path,
+            rtt_ns=recovery.rtt.smoothed,
+            rtt_min_ns=recovery.rtt.min,
+            datagram_size=transport.mtu.size,
+            congestion_window=recovery.cwnd,
+            bytes_in_flight=recovery.in_flight,
+            packets_sent=transport.packets_sent,
+            packets_received=transport.packets_received,
+            packets_lost=recovery.packets_lost,
+            established_at=self.established_at,
+            streams=len(transport.streams),
+        )
+
+
+_ON_TIMER: Final[dict[Timer, Callable[[Link, Instant], None]]] = {
+    Timer.DIAL: Link._on_dial,
+    Timer.PENDING: Link._on_pending,
+    Timer.ROTATION: Link._on_rotation,
+    Timer.WIPE: Link._on_wipe,
+    Timer.KEEPALIVE: Link._on_keepalive,
+    Timer.SILENCE: Link._on_silence,
+    Timer.CLOSING: Link._on_closing,
+}

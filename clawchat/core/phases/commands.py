@@ -1,0 +1,100 @@
+"""What a phase machine asks its link or endpoint to do.
+
+Rules: frozen values; a machine appends them to its `out`, in order; whoever fired the event
+carries them out before the next event.
+Left to others: the doing (`core.link`, `core.endpoint`).
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from clawchat.core.credential import Pairing
+from clawchat.core.secret import Secret
+from clawchat.core.wire.control import ControlMessage
+from clawchat.errors import CloseCode
+
+
+@frozen
+class Save:
+    """Make the pairing durable and report back."""
+
+    pairing: Pairing
+
+
+@frozen
+class StartAttempt:
+    """Make a new HELLO with the pairing's `turn`-th credential, carrying `cookie` if not empty."""
+
+    turn: int
+    cookie: bytes
+
+
+@frozen
+class SendHello:
+    """Send the current HELLO on every path."""
+
+
+@frozen
+class SendReply:
+    """Send the REPLY to where the HELLO came from."""
+
+
+@frozen
+class Announce:
+    """Tell the application that the link can be used."""
+
+
+@frozen
+class Fail:
+    """Tell the application that there is no link, and why."""
+
+    code: CloseCode
+    text: str
+
+
+@frozen
+class SendClose:
+    """Send a CLOSE now."""
+
+
+@frozen
+class Report:
+    """Tell the application that the link is over."""
+
+    code: CloseCode
+    text: str
+    by_peer: bool
+
+
+@frozen
+class SendControl:
+    """Send a message on the control stream."""
+
+    message: ControlMessage
+
+
+@frozen
+class InstallEpoch:
+    """Make the keys of the next epoch usable for receiving, and known for sending."""
+
+    epoch: int
+    root: Secret
+
+
+@frozen
+class SwitchSending:
+    """Send with the newest epoch from now on."""
+
+
+@frozen
+class WipePrevious:
+    """Forget and wipe the keys of the previous epoch."""
+
+
+@frozen
+class Rotated:
+    """Tell the application that both sides use `epoch`."""
+
+    epoch: int
+    took_ns: int

@@ -1,0 +1,179 @@
+"""The phase *established*: the life of a link from its handshake to its end.
+
+Rules: a data or ACK frame never fires here; `Heard` is fired only where it changes something.
+Left to others: roaming and the return to punching, which will give SUSPECT more to do.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, unique
+from typing import TypeAlias
+
+from attrs import define, field, frozen
+
+from clawchat.core.phases.commands import Report, SendClose
+from clawchat.core.table import Origin, Row, Signal, Table
+from clawchat.errors import CloseCode
+
+
+@unique
+class Phase(Enum):
+    """Whether a link can be used."""
+
+    STARTING = "the handshake is not far enough to carry data"
+    LIVE = "data flows"
+    SUSPECT = "probes are unanswered; they go on"
+    CLOSING = "the link is over; packets in flight are answered with CLOSE"
+    CLOSED = "gone"
+
+
+@frozen
+class Begun(Signal):
+    """The handshake has come far enough."""
+
+    origin = Origin.LOCAL
+
+
+@frozen
+class HandshakeFailed(Signal):
+    """It will not come far enough."""
+
+    origin = Origin.LOCAL
+    code: CloseCode
+    text: str
+
+
+@frozen
+class ProbesUnanswered(Signal):
+    """Two probe timeouts went by without an acknowledgement."""
+
+    origin = Origin.TIMER
+
+
+@frozen
+class Heard(Signal):
+    """An authenticated packet came while that matters."""
+
+    origin = Origin.PEER
+
+
+@frozen
+class SilenceDue(Signal):
+    """Nothing authenticated came for too long."""
+
+    origin = Origin.TIMER
+
+
+@frozen
+class CloseAsked(Signal):
+    """This side wants the link to end."""
+
+    origin = Origin.LOCAL
+    code: CloseCode
+    text: str
+
+
+@frozen
+class Violated(Signal):
+    """The peer broke a rule."""
+
+    origin = Origin.PEER
+    code: CloseCode
+    text: str
+
+
+@frozen
+class PeerClosed(Signal):
+    """The peer said CLOSE."""
+
+    origin = Origin.PEER
+    code: CloseCode
+    text: str
+
+
+@frozen
+class ClosingOver(Signal):
+    """Packets in flight have had their time."""
+
+    origin = Origin.TIMER
+
+
+LifeCommand: TypeAlias = SendClose | Report
+
+
+@define
+class Life:
+    """The model. `code` and `text` are what a CLOSE says."""
+
+    phase: Phase = Phase.STARTING
+    code: CloseCode = CloseCode.DONE
+    text: str = ""
+    out: list[LifeCommand] = field(factory=list)
+
+
+def report_own(life: Life, event: CloseAsked | Violated | HandshakeFailed) -> None:
+    life.code, life.text = event.code, event.text
+    life.out.append(Report(event.code, event.text, by_peer=False))
+
+
+def report_peers(life: Life, event: PeerClosed) -> None:
+    life.out.append(Report(event.code, event.text, by_peer=True))
+
+
+def report_silence(life: Life, _event: SilenceDue) -> None:
+    life.out.append(Report(CloseCode.TIMEOUT, "nothing came from the peer", by_peer=False))
+
+
+def send_close(life: Life, _event: Signal) -> None:
+    life.out.append(SendClose())
+
+
+TABLE: Table[Life] = Table(
+    name="established",
+    phases=Phase,
+    initial=Phase.STARTING,
+    final=frozenset({Phase.CLOSED}),
+    rows=(
+        Row(Phase.STARTING, Begun, Phase.LIVE),
+        Row(Phase.STARTING, HandshakeFailed, Phase.CLOSED, do=(report_own,)),
+        Row(
+            Phase.STARTING,
+            CloseAsked,
+            Phase.CLOSED,
+            do=(report_own,),
+            because="nothing was proved to the peer yet: there is nobody to tell",
+        ),
+        Row(Phase.LIVE, HandshakeFailed, Phase.CLOSED, do=(report_own,)),
+        Row(Phase.SUSPECT, HandshakeFailed, Phase.CLOSED, do=(report_own,)),
+        Row(Phase.LIVE, ProbesUnanswered, Phase.SUSPECT),
+        Row(Phase.SUSPECT, Heard, Phase.LIVE),
+        Row(Phase.LIVE, SilenceDue, Phase.CLOSED, do=(report_silence,)),
+        Row(Phase.SUSPECT, SilenceDue, Phase.CLOSED, do=(report_silence,)),
+        Row(Phase.LIVE, CloseAsked, Phase.CLOSING, do=(report_own, send_close)),
+        Row(Phase.SUSPECT, CloseAsked, Phase.CLOSING, do=(report_own, send_close)),
+        Row(Phase.LIVE, Violated, Phase.CLOSING, do=(report_own, send_close)),
+        Row(
+            Phase.SUSPECT,
+            Violated,
+            Phase.CLOSING,
+            do=(report_own, send_close),
+            because="the first packet after a silence may be the one that breaks a rule",
+        ),
+        Row(Phase.LIVE, PeerClosed, Phase.CLOSED, do=(report_peers,)),
+        Row(
+            Phase.CLOSING,
+            Heard,
+            Phase.CLOSING,
+            do=(send_close,),
+            because="our CLOSE was lost, or this was in flight; either way it is the answer",
+        ),
+        Row(Phase.CLOSING, PeerClosed, Phase.CLOSED),
+        Row(Phase.CLOSING, ClosingOver, Phase.CLOSED),
+    ),
+    ignores={
+        (Phase.CLOSING, CloseAsked): "it is closing",
+        (Phase.CLOSED, CloseAsked): "it is closed",
+        (Phase.CLOSED, HandshakeFailed): "it is closed",
+        (Phase.CLOSING, HandshakeFailed): "it is closing",
+    },
+)

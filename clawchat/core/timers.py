@@ -1,0 +1,29 @@
+"""Every timer of the core, each with the reason why somebody wakes up for it.
+
+Rules: a timer is a name; its instant lives with whoever set it. PROTOCOL.md's table of timers is
+made from this file.
+Left to others: the values (`core.config`, `core.recovery`).
+"""
+
+from __future__ import annotations
+
+from enum import Enum, unique
+
+
+@unique
+class Timer(Enum):
+    """Name and reason. The order is the order in which timers due together are fired."""
+
+    ACK = "an acknowledgement was delayed as long as it may be"
+    RECOVERY = "a packet is lost, or a probe is due because no acknowledgement came"
+    PACING = "the pacer lets the next burst go"
+    PATH_MTU = "a larger datagram size can be tried"
+    HELLO = "no REPLY yet: the HELLO is sent again"
+    DIAL = "the handshake took too long: the dial is given up"
+    PENDING = "nobody proved an answered HELLO in time: its keys are forgotten"
+    ROTATION = "this epoch is old enough to be replaced"
+    WIPE = "the previous epoch's stragglers have had their time: its keys are wiped"
+    KEEPALIVE = "nothing was sent for long enough that a NAT could forget us"
+    SILENCE = "nothing authenticated came for so long that the peer is gone"
+    CLOSING = "packets in flight have had time to be answered with the CLOSE"
+    BOOTSTRAP = "the published bootstrap file is replaced by a fresh one"

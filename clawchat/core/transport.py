@@ -1,0 +1,551 @@
+"""The data plane of one link: frames into sealed packets, opened packets into frames.
+
+Owns the epochs' keys, packet numbers, acknowledgement, recovery and streams. What is for the
+control plane (ratchet messages, a CLOSE, a packet in a new epoch) is collected in `facts` and
+never acted on here.
+
+Rules: batches, not packets, cross this file's borders; no table is fired. A packet's frames are
+acted on only after it authenticated and its number is new; `holding` delays that until a
+credential is durable. A peer that breaks a rule raises `Violation`.
+Left to others: phases (`core.link`), routing (`core.endpoint`), algorithms (`core.recovery`,
+`core.streams`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from attrs import define, field
+
+from clawchat.core.actions import (
+    DatagramArrived,
+    Notice,
+    Ponged,
+    StreamData,
+    Transmit,
+)
+from clawchat.core.config import HELD_MAX
+from clawchat.core.credential import Path
+from clawchat.core.crypto.packets import OVERHEAD
+from clawchat.core.crypto.replay import ReplayWindow
+from clawchat.core.crypto.schedule import EpochKeys
+from clawchat.core.events import CONTROL_STREAM, Buffer
+from clawchat.core.instant import MICROSECOND, Instant
+from clawchat.core.recovery.contents import Item, ItemKind, Run, Sent
+from clawchat.core.recovery.path_mtu import PathMtu
+from clawchat.core.recovery.received import Received
+from clawchat.core.recovery.recovery import Outcome, Recovery
+from clawchat.core.streams.datagrams import Datagrams, framed_size
+from clawchat.core.streams.streams import Streams
+from clawchat.core.timers import Timer
+from clawchat.core.wire import frames
+from clawchat.core.wire.control import ControlMessage, ControlReader, encode_control
+from clawchat.core.wire.parameters import Limits
+from clawchat.errors import (
+    BufferFull,
+    CloseCode,
+    DatagramTooLarge,
+    Drop,
+    Malformed,
+    Violation,
+)
+
+BATCH_BYTES: Final = 65_000  # one send with segmentation offload takes at most 65,507 bytes,
+BATCH_PACKETS: Final = 64  # and at most 64 segments
+CHALLENGES_MAX: Final = 4  # answers owed to PATH_CHALLENGEs; a peer that sends more gets the last
+PINGS_MAX: Final = 64  # measurements waiting to be sent
+ACK_SIZE_MAX: Final = 300  # 33 ranges of at most 8 bytes, with some air
+STREAM_HEAD_MAX: Final = 32  # below this no STREAM frame with a useful amount of data fits
+PATH_ID: Final = 0  # until a link can move to another path
+
+
+@define
+class Facts:
+    """What arrived for the control plane since it was last looked at."""
+
+    heard: bool = False
+    new_epoch: bool = False
+    acknowledged: bool = False
+    control: list[ControlMessage] = field(factory=list)
+    close: frames.Close | None = None
+
+
+class Transport:
+    """The data plane. `epoch` sends; `newest` may be one ahead of it, `previous` one behind."""
+
+    __slots__ = (
+        "_challenges",
+        "_control",
+        "_held",
+        "_pings",
+        "_probe_wanted",
+        "asked_to_rotate",
+        "carried",
+        "datagrams",
+        "drops",
+        "epoch",
+        "epoch_began",
+        "facts",
+        "holding",
+        "last_heard",
+        "last_sent",
+        "mtu",
+        "newest",
+        "notices",
+        "packets_received",
+        "packets_sent",
+        "path",
+        "previous",
+        "received",
+        "recovery",
+        "replay",
+        "streams",
+    )
+
+    def __init__(
+        self,
+        keys: EpochKeys,
+        *,
+        dialer: bool,
+        local: Limits,
+        peer: Limits,
+        path: Path,
+        drops: Counter[Drop],
+        now: Instant,
+    ) -> None:
+        self.path = path
+        self.epoch = keys
+        self.newest = keys
+        self.previous: EpochKeys | None = None
+        self.drops = drops
+        self.facts = Facts()
+        self.notices: list[Notice] = []
+        self.holding = False
+        self.carried = False  # whether this epoch has carried data of the application
+        self.asked_to_rotate = False
+        self.epoch_began = now
+        self.last_heard = now
+        self.last_sent = now
+        self.packets_sent = 0
+        self.packets_received = 0
+        self.replay = ReplayWindow()
+        self.received = Received()
+        self.mtu = PathMtu(min(local.max_datagram, peer.max_datagram), now)
+        self.recovery = Recovery(now, self.mtu.size)
+        self.streams = Streams(dialer, local, peer)
+        self.datagrams = Datagrams()
+        self._control = ControlReader()
+        self._held: list[tuple[int, bytes]] = []
+        self._pings: deque[int] = deque()
+        self._challenges: deque[bytes] = deque(maxlen=CHALLENGES_MAX)
+        self._probe_wanted = False
+
+    # --- arriving -----------------------------------------------------------------------------
+
+    def receive(
+        self,
+        keys: EpochKeys,
+        path_id: int,
+        cid: bytes,
+        datagrams: Sequence[Buffer],
+        now: Instant,
+    ) -> int:
+        """Open packets that bear `cid` and act on them; how many authenticated and were new.
+
+        Raises `Violation` when an authenticated packet breaks a rule.
+        """
+        if len(self._held) + len(datagrams) > HELD_MAX and self.holding:
+            self.drops[Drop.BUSY] += len(datagrams)
+            return 0
+        replay, drops = self.replay, self.drops
+        fresh: list[tuple[int, bytes]] = []
+        for opened in keys.open.open(path_id, cid, datagrams, replay.largest):
+            if opened is None:
+                drops[Drop.SEAL] += 1
+            elif not replay.check(opened[0]):
+                drops[Drop.REPLAY] += 1
+            else:
+                replay.mark(opened[0])
+                fresh.append(opened)
+        if fresh:
+            self.last_heard = now
+            self.facts.heard = True
+            if (keys is self.newest and keys is not self.epoch) or (
+                keys is self.epoch and self.previous is not None
+            ):
+                self.facts.new_epoch = True
+            self.packets_received += len(fresh)
+            if self.holding:
+                self._held.extend(fresh)
+            else:
+                self._take(fresh, now)
+        return len(fresh)
+
+    def overhear(
+        self, keys: EpochKeys, path_id: int, cid: bytes, datagrams: Sequence[Buffer], now: Instant
+    ) -> None:
+        """Of packets for a link that is over: did any authenticate, and is one a CLOSE?"""
+        self.holding = True
+        self.receive(keys, path_id, cid, datagrams, now)
+        held, self._held = self._held, []
+        for _, payload in held:
+            try:
+                parsed = frames.parse_frames(payload)
+            except Malformed:
+                continue
+            for frame in parsed:
+                if isinstance(frame, frames.Close):
+                    self.facts.close = frame
+
+    def release(self, now: Instant) -> None:
+        """Act on what came while a credential was being written. Raises `Violation`."""
+        self.holding = False
+        held, self._held = self._held, []
+        if held:
+            self._take(held, now)
+
+    def _take(self, packets: list[tuple[int, bytes]], now: Instant) -> None:
+        """Act on the frames of new packets, and note runs of equal kind to acknowledge."""
+        note = self.received.note
+        first, eliciting = packets[0][0], False
+        last = first - 1
+        for number, payload in packets:
+            asks = self._take_payload(payload, now)
+            if number != last + 1 or asks is not eliciting:
+                if last >= first:
+                    note(first, last, now, eliciting)
+                first, eliciting = number, asks
+            last = number
+        note(first, last, now, eliciting)
+
+    def _take_payload(self, payload: bytes, now: Instant) -> bool:
+        """Act on one packet; whether it asks for an acknowledgement."""
+        try:
+            lone = frames.lone_stream(payload)
+            if lone is not None:
+                self._on_stream(lone, now)
+                return True
+            parsed = frames.parse_frames(payload)
+        except Malformed as error:
+            raise Violation(CloseCode.FRAME, str(error)) from None
+        asks = False
+        for frame in parsed:
+            kind = type(frame)
+            _HANDLERS[kind](self, frame, now)
+            if kind is not frames.Ack and kind is not frames.Close:
+                asks = True
+        return asks
+
+    def _on_stream(self, frame: frames.Stream, _now: Instant) -> None:
+        self.streams.on_stream(frame.stream, frame.offset, frame.data, frame.fin)
+        self.carried = True
+
+    def _on_ack(self, frame: frames.Ack, now: Instant) -> None:
+        outcome = self.recovery.acknowledged(frame.ranges, frame.delay_us * MICROSECOND, now)
+        self._settle(outcome, now)
+
+    def _on_ping(self, _frame: object, _now: Instant) -> None:
+        """Nothing to do but to acknowledge the packet."""
+
+    def _on_max_data(self, frame: frames.MaxData, _now: Instant) -> None:
+        self.streams.on_max_data(frame.limit)
+
+    def _on_max_stream(self, frame: frames.MaxStream, _now: Instant) -> None:
+        self.streams.on_max_stream(frame.stream, frame.limit)
+
+    def _on_max_streams(self, frame: frames.MaxStreams, _now: Instant) -> None:
+        self.streams.on_max_streams(frame.limit)
+
+    def _on_reset(self, frame: frames.Reset, _now: Instant) -> None:
+        self.streams.on_reset(frame.stream, frame.code, frame.final_size)
+
+    def _on_stop(self, frame: frames.Stop, _now: Instant) -> None:
+        self.streams.on_stop(frame.stream, frame.code)
+
+    def _on_path_challenge(self, frame: frames.PathChallenge, _now: Instant) -> None:
+        self._challenges.append(frame.token)
+
+    def _on_close(self, frame: frames.Close, _now: Instant) -> None:
+        self.facts.close = frame
+
+    def _on_datagram(self, frame: frames.Datagram, _now: Instant) -> None:
+        self.carried = True
+        self.notices.append(DatagramArrived(frame.data))
+
+    def take_notices(self) -> list[Notice]:
+        """What the application is to be told; the control stream's bytes become messages."""
+        pending = self.streams.notices
+        for notice in pending:
+            if isinstance(notice, StreamData) and notice.stream == CONTROL_STREAM:
+                self._take_control(bytes(notice.data))
+            else:
+                self.notices.append(notice)
+        pending.clear()
+        taken, self.notices = self.notices, []
+        return taken
+
+    def _take_control(self, data: bytes) -> None:
+        try:
+            self.facts.control += self._control.feed(data)
+        except Malformed as error:
+            raise Violation(CloseCode.FRAME, str(error)) from None
+
+    # --- fate of what was sent ----------------------------------------------------------------
+
+    def _settle(self, outcome: Outcome, now: Instant) -> None:
+        streams, mtu, size = self.streams, self.mtu, self.mtu.size
+        for sent in outcome.acked:
+            self.facts.acknowledged = True
+            mtu.on_acked(sent.size, now)
+            if sent.run is not None:
+                streams.acked_run(sent.run)
+            for item in sent.items:
+                self._acked(item, sent, now)
+        for sent in outcome.lost:
+            mtu.on_lost(sent.size, now)
+            if sent.run is not None:
+                streams.lost_run(sent.run)
+            for item in sent.items:
+                self._lost(item)
+        if mtu.size != size:
+            self.recovery.resized(mtu.size)
+
+    def _acked(self, item: Item, sent: Sent, now: Instant) -> None:
+        kind = item[0]
+        if kind == ItemKind.ACKED_UP_TO:
+            self.received.forget(item[1])
+        elif kind == ItemKind.PING:
+            self.notices.append(Ponged(item[1], now - sent.at))
+        elif kind < ItemKind.ACKED_UP_TO:
+            self.streams.acked(item)
+
+    def _lost(self, item: Item) -> None:
+        kind = item[0]
+        if kind == ItemKind.PING:
+            self._pings.appendleft(item[1])
+        elif kind < ItemKind.ACKED_UP_TO:
+            self.streams.lost(item)
+
+    # --- leaving ------------------------------------------------------------------------------
+
+    def ping(self, token: int) -> None:
+        """Measure a round trip. Raises `BufferFull` when too many are waiting."""
+        if len(self._pings) >= PINGS_MAX:
+            raise BufferFull("too many pings are waiting")
+        self._pings.append(token)
+
+    def probe(self) -> None:
+        """Send something that asks for an acknowledgement, data or not."""
+        self._probe_wanted = True
+
+    def send_control(self, message: ControlMessage) -> None:
+        """Append a message to the control stream."""
+        self.streams.write(CONTROL_STREAM, encode_control(message), end=False)
+
+    def send_datagram(self, data: bytes) -> None:
+        """Queue an unreliable datagram. Raises `DatagramTooLarge`."""
+        if framed_size(len(data)) > self.mtu.size - OVERHEAD:
+            raise DatagramTooLarge("an unreliable datagram must fit one packet of this path")
+        self.datagrams.push(data)
+
+    def pack(self, now: Instant) -> list[Transmit]:
+        """All that may leave now: acknowledgements, probes, data within the windows."""
+        recovery, out = self.recovery, list[Transmit]()
+        while True:
+            size = self.mtu.size
+            room = recovery.room(now)
+            if recovery.probes == 0 and room < size:
+                break
+            payload, items, eliciting = self._mixed(size - OVERHEAD, now)
+            if payload:
+                out.append(self._seal([payload], tuple(items), None, eliciting, now))
+                continue
+            packets = max(1, min(room // size, BATCH_BYTES // size, BATCH_PACKETS))
+            batch = self.streams.next_run(packets, size - OVERHEAD)
+            if batch is None:
+                if recovery.probes or self._probe_wanted:
+                    out.append(self._seal([frames.PING], (), None, True, now))
+                    continue
+                recovery.app_limited()
+                break
+            run, payloads = batch
+            self.carried = True
+            out.append(self._seal(payloads, (), run, True, now))
+        self._pack_beside_the_window(out, now)
+        if out:
+            self.last_sent = now
+        return out
+
+    def _pack_beside_the_window(self, out: list[Transmit], now: Instant) -> None:
+        """A due acknowledgement and an MTU probe: neither waits for the congestion window."""
+        received = self.received
+        if received.ack_at is not None and received.ack_at <= now:
+            ack = received.ack(now)
+            if ack is not None:
+                payload = frames.encode_ack(ack.ranges, ack.delay_us)
+                told = (ItemKind.ACKED_UP_TO, ack.ranges[0][1])
+                out.append(self._seal([payload], (told,), None, False, now))
+        if self.holding:
+            return
+        size = self.mtu.probe(now)
+        if size is not None:
+            payload = frames.PING + frames.padding(size - OVERHEAD - 1)
+            out.append(self._seal([payload], ((ItemKind.MTU_PROBE, size),), None, True, now))
+
+    def _mixed(self, room: int, now: Instant) -> tuple[bytes, list[Item], bool]:
+        """One packet of small frames, filled up with stream data; empty when there are none."""
+        parts: list[bytes] = []
+        items: list[Item] = []
+        received = self.received
+        due = received.ack_at is not None and received.ack_at <= now
+        eliciting = self._small_frames(parts, items, room - ACK_SIZE_MAX)
+        if not (eliciting or due):
+            return self._lone_datagram(room)
+        if received.ack_at is not None and (ack := received.ack(now)) is not None:
+            parts.insert(0, frames.encode_ack(ack.ranges, ack.delay_us))
+            items.append((ItemKind.ACKED_UP_TO, ack.ranges[0][1]))
+        left = room - sum(map(len, parts))
+        while left > STREAM_HEAD_MAX and (found := self.streams.next_frame(left)) is not None:
+            parts.append(found[0])
+            items.append(found[1])
+            left -= len(found[0])
+            eliciting = self.carried = True
+        if due and not eliciting and received.crowded:
+            parts.append(frames.PING)  # so that the peer says which of our ACKs it knows
+            eliciting = True
+        return b"".join(parts), items, eliciting
+
+    def _lone_datagram(self, room: int) -> tuple[bytes, list[Item], bool]:
+        """A DATAGRAM too large to stand beside an ACK."""
+        frame = self.datagrams.next_frame(room, room)
+        return (frame or b"", [], frame is not None)
+
+    def _small_frames(self, parts: list[bytes], items: list[Item], room: int) -> bool:
+        """Append what is due besides stream data and ACKs; whether there was any."""
+        while self._challenges:
+            parts.append(frames.encode_path_response(self._challenges.popleft()))
+            items.append((ItemKind.PATH_RESPONSE,))
+        while self._pings:
+            parts.append(frames.PING)
+            items.append((ItemKind.PING, self._pings.popleft()))
+        left = room - sum(map(len, parts))
+        for frame, item in self.streams.control(left):
+            parts.append(frame)
+            items.append(item)
+            left -= len(frame)
+        whole = self.mtu.size - OVERHEAD
+        while (datagram := self.datagrams.next_frame(left, whole)) is not None:
+            parts.append(datagram)
+            left -= len(datagram)
+            self.carried = True
+        return bool(parts)
+
+    def _seal(
+        self,
+        payloads: list[bytes],
+        items: tuple[Item, ...],
+        run: Run | None,
+        eliciting: bool,
+        now: Instant,
+    ) -> Transmit:
+        first = self.packets_sent
+        datagrams = self.epoch.seal.seal(PATH_ID, first, payloads)
+        self.packets_sent += len(datagrams)
+        if eliciting:
+            self._probe_wanted = False
+        last = first + len(datagrams) - 1
+        sent = Sent(first, last, now, len(datagrams[0]), eliciting, items, run)
+        self.recovery.sent(sent)
+        return Transmit(self.path, datagrams)
+
+    def close_datagram(self, code: CloseCode, text: str) -> Transmit:
+        """A packet with a CLOSE, outside recovery."""
+        datagrams = self.epoch.seal.seal(
+            PATH_ID, self.packets_sent, [frames.encode_close(code, text)]
+        )
+        self.packets_sent += 1
+        return Transmit(self.path, datagrams)
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def advance(self, now: Instant) -> None:
+        """Declare losses and owe probes when their time has come."""
+        deadline = self.recovery.deadline
+        if deadline is None or deadline > now:
+            return
+        self._settle(self.recovery.due(now), now)
+        if self.recovery.probes:
+            self._send_again()
+        if self.recovery.probes and self.mtu.timed_out(self.recovery.pto_count, now):
+            self.recovery.resized(self.mtu.size)
+
+    def _send_again(self) -> None:
+        """A probe carries what is oldest in flight, so that a lost tail needs no further round."""
+        for sent in self.recovery.oldest():
+            if sent.run is not None:
+                self.streams.lost_run(sent.run)
+            for item in sent.items:
+                if item[0] < ItemKind.ACKED_UP_TO:
+                    self.streams.lost(item)
+
+    def timers(self) -> list[tuple[Instant, Timer]]:
+        """When `advance` or `pack` has something to do, and what."""
+        due: list[tuple[Instant, Timer]] = []
+        if self.recovery.deadline is not None:
+            due.append((self.recovery.deadline, Timer.RECOVERY))
+        if self.received.ack_at is not None:
+            due.append((self.received.ack_at, Timer.ACK))
+        if self.recovery.room_at is not None and self.streams.pending():
+            due.append((self.recovery.room_at, Timer.PACING))
+        if self.mtu.probe_at is not None and not self.holding:
+            due.append((self.mtu.probe_at, Timer.PATH_MTU))
+        return due
+
+    # --- epochs -------------------------------------------------------------------------------
+
+    def install(self, keys: EpochKeys) -> None:
+        """Make the next epoch readable."""
+        assert self.newest is self.epoch, "at most one next epoch"
+        self.newest = keys
+
+    def switch_sending(self, now: Instant) -> None:
+        """Send with the newest epoch; the one before it stays readable."""
+        self.epoch_began = now
+        assert self.previous is None, "at most one previous epoch"
+        self.previous, self.epoch = self.epoch, self.newest
+        self.carried = self.asked_to_rotate = False
+
+    def wipe_previous(self) -> EpochKeys | None:
+        """Forget the previous epoch; returns it, wiped, so that its routes can be removed."""
+        keys, self.previous = self.previous, None
+        if keys is not None:
+            keys.wipe()
+        return keys
+
+    def all_keys(self) -> list[EpochKeys]:
+        """Every epoch that can still be read, each once."""
+        known = (self.previous, self.epoch, self.newest)
+        return list(dict.fromkeys(keys for keys in known if keys is not None))
+
+    def wipe(self) -> None:
+        """Wipe every key."""
+        for keys in self.all_keys():
+            keys.wipe()
+
+
+_HANDLERS: Final[dict[type[Any], Callable[[Transport, Any, Instant], None]]] = {
+    frames.Stream: Transport._on_stream,
+    frames.Ack: Transport._on_ack,
+    frames.Ping: Transport._on_ping,
+    frames.MaxData: Transport._on_max_data,
+    frames.MaxStream: Transport._on_max_stream,
+    frames.MaxStreams: Transport._on_max_streams,
+    frames.Reset: Transport._on_reset,
+    frames.Stop: Transport._on_stop,
+    frames.PathChallenge: Transport._on_path_challenge,
+    frames.PathResponse: Transport._on_ping,
+    frames.Close: Transport._on_close,
+    frames.Datagram: Transport._on_datagram,
+}
