@@ -1,12 +1,12 @@
 """Everything that can go wrong, named once, by whose fault it is.
 
-| fault                              | what happens                                                   |
-|------------------------------------|----------------------------------------------------------------|
-| the application                    | a `LocalError` is raised and nothing changed                   |
-| the peer or network, before proof  | dropped in silence, counted under one `Drop`                   |
-| the peer, authenticated            | `Violation` inside the core; the link closes with a `CloseCode`|
-| a file or setting of the user      | a `UserError` that names the culprit and the next step         |
-| us                                 | `assert`                                                       |
+| fault                               | what happens                                              |
+|-------------------------------------|-----------------------------------------------------------|
+| the application                     | a `LocalError` is raised and nothing changed              |
+| the peer or network, before proof   | dropped in silence, counted under one `Drop`              |
+| the peer, authenticated             | `Violation` inside the core; the link closes with a code  |
+| a file or setting of the user       | a `UserError` that names the culprit and the next step    |
+| us                                  | `assert`                                                  |
 
 Rules: no text here ever contains a secret; nothing finer than a `CloseCode` goes on the wire.
 Left to others: exit codes and wording for the terminal (`clawchat.cli`).

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from clawchat.core.crypto.packets import EPOCH_PACKETS_MAX
 from clawchat.core.instant import HOUR, MILLISECOND, MINUTE, SECOND
 from clawchat.core.secret import Secret
 from clawchat.core.wire.parameters import Limits
@@ -20,8 +21,8 @@ Entropy: TypeAlias = Callable[[int], bytes]
 """`n` random bytes, from the operating system or from a seed."""
 
 # Handshake (PROTOCOL.md "Handshake")
-HELLO_FIRST: Final = 250 * MILLISECOND  # wait for a REPLY this long before sending again,
-HELLO_MAX: Final = 2 * SECOND  # doubled each time up to this: gentle, yet quick after an outage
+HELLO_FIRST: Final = 250 * MILLISECOND  # wait this long for a REPLY, then send the HELLO again
+HELLO_MAX: Final = 2 * SECOND  # the wait doubles up to this: gentle, yet quick after an outage
 HELLO_TURN: Final = 3  # HELLOs of one generation before the other one gets its turn
 PENDING_LIFE: Final = 30 * SECOND  # an answered HELLO waits this long for its first packet
 PENDING_PER_PAIRING: Final = 4  # one real dialer needs one; replays can evict only each other
@@ -29,8 +30,8 @@ COOKIE_LIFE: Final = 30 * SECOND  # a REFUSAL's cookie proves freshness within t
 HELD_MAX: Final = 64  # packets kept while a credential is being written; the peer resends more
 
 # Established (PROTOCOL.md "Life of a link")
-KEEPALIVE_MIN: Final = 15 * SECOND  # below the 30 s that NATs keep a UDP mapping at least,
-KEEPALIVE_SPAN: Final = 10 * SECOND  # jittered by up to this, so that links do not beat in step
+KEEPALIVE_MIN: Final = 15 * SECOND  # well below the 30 s that NATs keep a UDP mapping
+KEEPALIVE_SPAN: Final = 10 * SECOND  # random time on top, so that links do not beat in step
 SUSPECT_PROBES: Final = 2  # unanswered probe timeouts until the path is suspect
 CLOSING_PROBES: Final = 3  # probe timeouts for which a closed link still answers with CLOSE
 
@@ -38,12 +39,12 @@ CLOSING_PROBES: Final = 3  # probe timeouts for which a closed link still answer
 ROTATE_TRAFFIC: Final = 2 * MINUTE  # of an epoch that carried data
 ROTATE_LATEST: Final = HOUR  # of any epoch, plus or minus a tenth
 ROTATE_PACKETS: Final = 1 << 22  # half of the hard limit, so that there is time to rotate
-EPOCH_PACKETS_MAX: Final = 1 << 23  # AES-GCM's confidentiality limit (RFC 9001 6.6)
+EPOCH_PACKETS_KEPT: Final = 1024  # of the hard limit, kept for saying CLOSE
 WIPE_PROBES: Final = 3  # probe timeouts for which stragglers of an old epoch are read
 PATH_IDS_AHEAD: Final = 3  # connection ids kept ready per epoch, so that a new path is known
 
 # Bootstrap file (PROTOCOL.md "Bootstrap file")
-BOOTSTRAP_EVERY: Final = 10 * MINUTE
+BOOTSTRAP_EVERY: Final = 10 * MINUTE  # a file that leaks later is worth nothing
 BOOTSTRAP_VALID: Final = 11 * MINUTE  # one minute of overlap, so at most two files are live
 
 

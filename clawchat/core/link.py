@@ -26,6 +26,7 @@ from clawchat.core.actions import (
 )
 from clawchat.core.config import (
     CLOSING_PROBES,
+    EPOCH_PACKETS_KEPT,
     KEEPALIVE_MIN,
     KEEPALIVE_SPAN,
     PATH_IDS_AHEAD,
@@ -428,6 +429,8 @@ class Link:
 
     def _send_close(self) -> None:
         assert self.transport is not None
+        if self.transport.epoch.seal.sealed >= self._config.epoch_packets_max:
+            return  # the peer will notice our silence instead
         self._registry.out.append(self.transport.close_datagram(self.life.code, self.life.text))
 
     def _stop_timers(self) -> None:
@@ -498,10 +501,11 @@ class Link:
         if self.handshake.phase is answering.Phase.SAVING:
             return
         self._rotate_if_due(transport, now)
-        if transport.epoch.seal.sealed >= self._config.epoch_packets_max:
+        left = self._config.epoch_packets_max - EPOCH_PACKETS_KEPT - transport.epoch.seal.sealed
+        if left <= 0:
             self.close(CloseCode.KEYS_EXHAUSTED, "too many packets in one epoch", now)
             return
-        self._registry.out.extend(transport.pack(now))
+        self._registry.out.extend(transport.pack(now, left))
 
     def _rotate_if_due(self, transport: Transport, now: Instant) -> None:
         """Traffic and packet count, looked at once a batch."""

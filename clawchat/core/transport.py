@@ -350,10 +350,14 @@ class Transport:
             raise DatagramTooLarge("an unreliable datagram must fit one packet of this path")
         self.datagrams.push(data)
 
-    def pack(self, now: Instant) -> list[Transmit]:
-        """All that may leave now: acknowledgements, probes, data within the windows."""
+    def pack(self, now: Instant, packets_max: int) -> list[Transmit]:
+        """All that may leave now: acknowledgements, probes, data within the windows.
+
+        Some more than `packets_max` packets may leave, at most one batch and two.
+        """
         recovery, out = self.recovery, list[Transmit]()
-        while True:
+        stop = self.packets_sent + packets_max
+        while self.packets_sent < stop:
             size = self.mtu.size
             room = recovery.room(now)
             if recovery.probes == 0 and room < size:
