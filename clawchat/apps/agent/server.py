@@ -1,14 +1,14 @@
 """The agent as a running program: its file, its runs and its HTTP server, opened together.
 
 Rules: loopback only; the port is taken before the file is opened, so a second agent fails on the
-port and touches nothing; a crash of the HTTP server restarts it, and no run notices.
-Left to others: the requests (`api`), options and signals (`clawchat.cli`).
+port and touches nothing; whatever happens to a connection, no run notices.
+Left to others: connections (`http_server`), requests (`api`), options and signals
+(`clawchat.cli`).
 """
 
 from __future__ import annotations
 
 import errno
-import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,29 +16,18 @@ from pathlib import Path
 from typing import Final
 
 import trio
-from anycorn.config import Config, Sockets
-from anycorn.run import worker_serve
-from anycorn.utils import wrap_app
 from attrs import frozen
-from starlette.applications import Starlette
-from starlette.types import Receive, Scope, Send
 
 from clawchat.apps.agent.api import HEARTBEAT, Api
+from clawchat.apps.agent.http_server import serve_http
 from clawchat.apps.agent.providers import Provider
 from clawchat.apps.agent.runs import RunLimits, Runs
 from clawchat.apps.agent.store import open_store
 from clawchat.errors import UserError
 
-log = logging.getLogger("clawchat.agent")
-
 HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 55556
 DEFAULT_URL: Final = f"http://{HOST}:{DEFAULT_PORT}"
-
-RESTARTS_MAX: Final = 5
-"""Crashes of the HTTP server in one `RESTARTS_WINDOW` after which the agent gives up: more is no
-accident of one request."""
-RESTARTS_WINDOW: Final = 60.0  # seconds
 
 
 class AgentPortInUse(UserError):
@@ -74,7 +63,7 @@ async def open_agent(
             runs = Runs(store, provider, nursery, limits or RunLimits())
             app = Api(store, runs, heartbeat).application()
             url = f"http://{HOST}:{taken.getsockname()[1]}"
-            await nursery.start(_supervise, app, taken)
+            nursery.start_soon(serve_http, app, taken)
             try:
                 yield Agent(url, runs)
             except BaseException as error:  # raised again below, outside the nursery
@@ -101,7 +90,7 @@ async def run_agent(
 
 
 def _bind(port: int) -> socket.socket:
-    """The listening socket; made here, so that it survives a crash of the server."""
+    """The listening socket, taken before anything else is touched."""
     taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows: SO_REUSEADDR would share the port
@@ -125,56 +114,3 @@ def _bind_text(port: int, error: OSError) -> str:
             "or choose another port."
         )
     return f"cannot listen on {HOST}, port {port}: {error.strerror}. Choose another port."
-
-
-async def _supervise(
-    app: Starlette,
-    taken: socket.socket,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve, and serve again after a crash: connections are lost then, runs are not."""
-    task_status.started()  # the socket listens already, so a client's first request waits
-    crashes: list[float] = []
-    while True:
-        try:
-            with taken.dup() as listening:
-                await _serve(app, listening)
-        except Exception:
-            log.exception("the HTTP server crashed; it is started again")
-            now = trio.current_time()
-            crashes = [at for at in crashes if now - at < RESTARTS_WINDOW] + [now]
-            if len(crashes) > RESTARTS_MAX:
-                raise
-            await trio.sleep(0.1)
-
-
-@frozen
-class _WithoutLifespan:
-    """Answers ASGI's start and stop itself: Starlette turns a cancellation there into an error.
-    What has to be opened and closed with the agent is, by `open_agent`."""
-
-    app: Starlette
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            await self.app(scope, receive, send)
-            return
-        for stage in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{stage}.complete"})
-
-
-async def _serve(app: Starlette, listening: socket.socket) -> None:
-    config = Config()
-    config.loglevel = "ERROR"
-    config.include_server_header = False
-    config.h11_max_incomplete_size = 32 * 1024  # headers; the gateway passes on at most 16 KiB
-    config.graceful_timeout = 1.0  # seconds; nothing is lost by cutting a listener off
-    sockets = Sockets([], [listening], [])
-    await worker_serve(
-        wrap_app(_WithoutLifespan(app), config.wsgi_max_body_size, "asgi"),  # type: ignore[arg-type]
-        config,
-        sockets=sockets,
-        shutdown_trigger=trio.sleep_forever,
-    )
