@@ -1,0 +1,183 @@
+"""The list of commands, and running one of them.
+
+Rules: a command is named here with its help and imported only when it runs; whatever it raises
+becomes one line and an exit code.
+Left to others: each command (its own file), what failures mean (`cli.failures`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from cyclopts import App, CycloptsError, Group
+
+from clawchat.cli.exit_codes import ExitCode
+
+OVERVIEW = """Chat with your own agent over an encrypted link.
+
+Try `clawchat demo` first. On the machine with the agent run `clawchat serve`; copy the bootstrap
+file it publishes to your other device and run `clawchat connect FILE` there, then `clawchat chat`.
+"""
+
+TALK, LINK, HOST = Group("Talk"), Group("The link"), Group("The agent's machine")
+
+COMMANDS: tuple[tuple[str, Group, str], ...] = (
+    (
+        "demo",
+        TALK,
+        """See it all at work on this machine.
+
+        Runs an agent, a listener and a device as separate processes that talk over a real
+        encrypted UDP link on the loopback address, and lets you chat. Everything is kept in a
+        temporary folder and is gone at the end.""",
+    ),
+    (
+        "chat",
+        TALK,
+        """Chat with the agent.
+
+        Shows the end of the conversation and lets you go on with it; replies appear as they are
+        written, and go on where they were when the link was lost in between. Ctrl-C stops a
+        reply; at an empty prompt it leaves. Without a terminal, each line of stdin is a
+        message.""",
+    ),
+    (
+        "send",
+        TALK,
+        """Send one message and print the reply.
+
+        The reply streams to stdout. TEXT `-`, or none, reads the message from stdin.""",
+    ),
+    (
+        "connect",
+        LINK,
+        """Pair with a listener, or hold the link to it.
+
+        With FILE: redeem the bootstrap file, which pairs this device, and hold the link. Without:
+        hold the link to a listener this device is paired with. Other commands share the link
+        while it is held, and make one of their own when none is.""",
+    ),
+    (
+        "status",
+        LINK,
+        """Say how this machine is set up, and how the link is doing.
+
+        Dials when no process holds the link, unless --offline says not to.""",
+    ),
+    ("ping", LINK, "Measure the round trip time over the link."),
+    ("rotate", LINK, "Change the keys of the link now, by the post-quantum ratchet."),
+    ("disconnect", LINK, "End the process that holds the link."),
+    (
+        "serve",
+        HOST,
+        """Listen for your devices and carry their requests to the agent.
+
+        Publishes a bootstrap file when no device is paired yet. Runs an agent inside, unless
+        --agent-url names one that runs already. Ctrl-C ends it.""",
+    ),
+    (
+        "agent",
+        HOST,
+        """Run the agent alone, on the loopback address.
+
+        For `clawchat serve --agent-url`, or for programs on this machine. `clawchat serve` runs
+        an agent by itself. Ctrl-C ends it.""",
+    ),
+)
+
+SEC_HELP = """Bootstrap files and their keys.
+
+A bootstrap file pairs one device. It is sealed under your bootstrap key, which both machines
+need: CLAWCHAT_BOOTSTRAP_KEY, CLAWCHAT_BOOTSTRAP_PASSPHRASE, --key-file, or typed in."""
+
+SEC_COMMANDS: tuple[tuple[str, str], ...] = (
+    ("key", "Make a bootstrap key, on stdout or in a file."),
+    (
+        "new",
+        """Have the running listener publish a file for a further device.
+
+        Asks the `clawchat serve` of this machine.""",
+    ),
+    (
+        "show",
+        """Say what a bootstrap file holds, but never its secrets.
+
+        Without the key, what can be told without it.""",
+    ),
+)
+
+
+def _version() -> str:
+    try:
+        return f"clawchat {version('clawchat')}"
+    except PackageNotFoundError:
+        return "clawchat (not installed)"
+
+
+def make_app() -> App:
+    """The command line as Cyclopts sees it."""
+    app = App(
+        name="clawchat",
+        help=OVERVIEW,
+        version=_version,
+        backend="trio",
+        suppress_keyboard_interrupt=False,
+        help_format="markdown",
+    )
+    for name, group, help_text in COMMANDS:
+        app.command(f"clawchat.cli.{name}:{name}", name=name, help=help_text, group=group)
+    sec = App(name="sec", help=SEC_HELP, help_format="markdown", group=HOST)
+    for name, help_text in SEC_COMMANDS:
+        sec.command(f"clawchat.cli.sec:{name}", name=name, help=help_text)
+    app.command(sec)
+    return app
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Run the command in `tokens`; the exit code. What went wrong is said on stderr."""
+    try:
+        result = make_app()(
+            list(tokens), exit_on_error=False, print_error=False, result_action="return_value"
+        )
+        return int(result) if isinstance(result, int) else ExitCode.OK
+    except CycloptsError as error:
+        return _usage(error)
+    except BrokenPipeError:
+        return _nobody_reads()
+    except (Exception, KeyboardInterrupt) as error:
+        return _failed(error)
+
+
+def _usage(error: CycloptsError) -> int:
+    from clawchat.cli.terminal import say
+
+    app = error.app
+    command = (
+        " ".join(["clawchat", *(error.command_chain or ())]) if app is not None else "clawchat"
+    )
+    say(f"clawchat: {str(error).strip()} See `{command} --help`.")
+    return ExitCode.USAGE
+
+
+def _failed(error: BaseException) -> int:
+    from clawchat.cli import failures
+    from clawchat.cli.terminal import harmless, say
+
+    if any(isinstance(leaf, BrokenPipeError) for leaf in failures.leaves(error)):
+        return _nobody_reads()
+    if failures.debugging():
+        say(failures.traceback_of(error))
+    text = failures.explain(error)
+    if text:
+        say(f"clawchat: {harmless(text)}")
+    return failures.exit_code(error)
+
+
+def _nobody_reads() -> int:
+    # `clawchat send ... | head`: nothing to complain about, but Python would, at exit.
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    return ExitCode.FAILURE

@@ -1,0 +1,236 @@
+"""`clawchat chat`: a conversation in the terminal.
+
+Rules: a message that was sent is answered whatever happens to the link or this process; what is
+shown of a reply is shown once. Ctrl-C cancels the reply under way; a second one, or one at an
+empty prompt, leaves.
+Left to others: keyboard and screen (`cli.prompt`), resuming (`apps.chat_client`).
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import trio
+from cyclopts import Parameter
+
+from clawchat.apps.chat_client import AgentClient, Conversation, Message, RunEvents
+from clawchat.apps.events import LastEvent, RunCancelled, RunFailed, Token
+from clawchat.apps.problems import ProblemError
+from clawchat.cli import options
+from clawchat.cli.agent import describe
+from clawchat.cli.device import the_link
+from clawchat.cli.exit_codes import ExitCode
+from clawchat.cli.failures import AgentTrouble, Cancelled, NoLink, Usage
+from clawchat.cli.prompt import PlainPrompt, Prompt, open_prompt
+from clawchat.cli.shared_link import SharedLink
+from clawchat.cli.talk import LAST, agent_client, find_conversation, plainly
+from clawchat.cli.terminal import harmless, one_line
+
+SHOWN_AT_START = 6  # messages
+SHOWN_BY_HISTORY = 30
+
+HELP = """\
+/new             begin a new conversation
+/history [N]     show the last N messages (30)
+/status          how the link is doing
+/quit            leave (so do Ctrl-D, and Ctrl-C at an empty prompt)
+Ctrl-C           stop the reply that is being written
+Anything else is a message; // begins one with a slash."""
+
+
+async def chat(
+    *,
+    conversation: options.Conversation = None,
+    new: Annotated[bool, Parameter(negative="", help="Begin a new conversation.")] = False,
+    peer: options.PeerName = None,
+    state_dir: options.StateDir = None,
+) -> int:
+    """Chat until the user leaves."""
+    if new and conversation is not None:
+        raise Usage("--new and --conversation exclude each other: choose one")
+    return await run_chat(state_dir, peer, None if new else conversation or LAST)
+
+
+async def run_chat(state: Path | None, peer: str | None, conversation: str | None) -> int:
+    """The chat of `clawchat chat` and `clawchat demo`; the exit code."""
+    code: int = ExitCode.OK
+    async with open_prompt() as prompt:
+        with trio.CancelScope() as whole:
+            prompt.interrupted = whole.cancel
+            async with the_link(state, peer, prompt.note) as link, agent_client(link) as client:
+                code = await Chat(prompt, link, client, whole).run(conversation)
+        if whole.cancelled_caught:
+            raise Cancelled("")
+    return code
+
+
+class Chat:
+    """One conversation at a time between a prompt and an agent."""
+
+    def __init__(
+        self, prompt: Prompt, link: SharedLink, client: AgentClient, whole: trio.CancelScope
+    ) -> None:
+        self._prompt = prompt
+        self._link = link
+        self._client = client
+        self._whole = whole
+        self._conversation: Conversation | None = None
+        self._code = ExitCode.OK
+
+    @property
+    def _plain(self) -> bool:
+        return isinstance(self._prompt, PlainPrompt)
+
+    async def run(self, wanted: str | None) -> int:
+        """Until the user leaves; the exit code."""
+        self._conversation = await find_conversation(self._client, wanted)
+        await self._welcome()
+        while (line := await self._next_line()) is not None:
+            text = line.strip()
+            if text.startswith("/") and not text.startswith("//") and not self._plain:
+                if not await self._command(text):
+                    break
+            elif text:
+                await self._say(text[1:] if text.startswith("//") and not self._plain else line)
+        return self._code
+
+    async def _next_line(self) -> str | None:
+        with trio.CancelScope() as asking:
+            if not self._plain:
+                self._prompt.interrupted = lambda: None if self._prompt.clear() else asking.cancel()
+            try:
+                return await self._prompt.ask("you> ")
+            finally:
+                self._prompt.interrupted = self._whole.cancel
+        return None
+
+    # --- what there was -------------------------------------------------------------------------
+
+    async def _welcome(self) -> None:
+        if not self._plain:
+            agent = await self._client.agent()
+            who = describe(agent.provider, agent.model)
+            how = "its own link" if self._link.own else "the link that is held here"
+            self._prompt.note(f"chatting with {who} at {one_line(self._link.name)}, over {how}")
+            self._prompt.note("/help lists commands; Ctrl-C stops a reply, Ctrl-D leaves\n")
+            await self._history(SHOWN_AT_START)
+        if self._conversation is not None and self._conversation.active_run is not None:
+            self._prompt.note("a reply is still being written:")
+            await self._follow(self._client.events(self._conversation.active_run))
+
+    async def _history(self, count: int) -> None:
+        if self._conversation is None:
+            self._prompt.note("a new conversation")
+            return
+        page = await self._client.conversation(self._conversation.id, limit=count)
+        title = one_line(page.conversation.title) or page.conversation.id
+        earlier = " (earlier messages: /history)" if page.before is not None else ""
+        self._prompt.note(f"conversation {page.conversation.id}: {title}{earlier}")
+        for message in page.messages:
+            self._show(message)
+
+    def _show(self, message: Message) -> None:
+        style = self._prompt.style
+        mine = message.role == "user"
+        who = style.accent("you> ") if mine else style.bold("agent> ")
+        state = "" if message.state == "complete" else style.dim(f" [{message.state}]")
+        self._prompt.history(f"{who}{harmless(message.text.rstrip())}{state}")
+
+    # --- what is said ---------------------------------------------------------------------------
+
+    async def _say(self, text: str) -> None:
+        try:
+            with plainly():
+                if self._conversation is None:
+                    self._conversation = await self._client.create_conversation()
+                await self._follow(self._client.send(self._conversation.id, text))
+        except (AgentTrouble, NoLink) as error:
+            self._failed(str(error))
+
+    async def _follow(self, events: RunEvents) -> None:
+        """Show a reply; Ctrl-C cancels it, and again leaves."""
+        async with trio.open_nursery() as nursery, events:
+            self._prompt.interrupted = lambda: self._interrupt(nursery, events)
+            self._prompt.reply_begins("agent> ")
+            shown = ""
+            async for event in events:
+                if isinstance(event, Token):
+                    shown += event.text
+                    self._prompt.reply(event.text)
+                elif isinstance(event, LastEvent):
+                    if event.text.startswith(shown):
+                        self._prompt.reply(event.text.removeprefix(shown))
+                    self._ended(event)
+            self._prompt.reply_over()
+            nursery.cancel_scope.cancel()
+        self._prompt.interrupted = self._whole.cancel
+
+    def _interrupt(self, nursery: trio.Nursery, events: RunEvents) -> None:
+        self._prompt.interrupted = self._whole.cancel
+        self._prompt.note("stopping the reply (Ctrl-C again leaves)")
+        if events.run is None:
+            nursery.cancel_scope.cancel()
+        else:
+            nursery.start_soon(self._cancel, events)
+
+    async def _cancel(self, events: RunEvents) -> None:
+        try:
+            await events.cancel()
+        except ProblemError as error:
+            self._failed(str(error.problem))
+
+    def _ended(self, event: LastEvent) -> None:
+        self._prompt.reply_over()
+        if isinstance(event, RunFailed):
+            self._failed(str(event.problem))
+        elif isinstance(event, RunCancelled):
+            self._prompt.note("[cancelled]")
+
+    def _failed(self, text: str) -> None:
+        self._prompt.reply_over()
+        self._prompt.note(f"clawchat: {text}")
+        if self._plain:
+            self._code = ExitCode.AGENT
+
+    # --- what is asked for ----------------------------------------------------------------------
+
+    async def _command(self, text: str) -> bool:
+        """False to leave."""
+        name, _, rest = text[1:].partition(" ")
+        if name in ("quit", "exit", "q"):
+            return False
+        try:
+            with plainly():
+                await self._known_command(name, rest.strip())
+        except (AgentTrouble, NoLink) as error:
+            self._failed(str(error))
+        return True
+
+    async def _known_command(self, name: str, rest: str) -> None:
+        if name == "help":
+            self._prompt.note(HELP)
+        elif name == "new":
+            self._conversation = None
+            self._prompt.note("a new conversation")
+        elif name == "history":
+            await self._history(int(rest) if rest.isdecimal() else SHOWN_BY_HISTORY)
+        elif name == "status":
+            await self._status()
+        else:
+            self._prompt.note(f"there is no /{name}; /help lists what there is")
+
+    async def _status(self) -> None:
+        begin = time.monotonic()
+        status = await self._link.ask({"verb": "status"})
+        if status.get("link") != "up":
+            self._prompt.note(f"no link at the moment: {status.get('trouble') or 'dialling'}")
+            return
+        rtt = (await self._link.ask({"verb": "ping"}))["rtt_ms"]
+        whole = (time.monotonic() - begin) * 1000
+        self._prompt.note(
+            f"link to {self._link.name} at {status['remote']}, key epoch {status['epoch']}, "
+            f"round trip {rtt:.1f} ms ({whole:.1f} ms with all in between)\n"
+            f"fingerprint {status['fingerprint']}, held by process {status['holder_pid']}"
+        )

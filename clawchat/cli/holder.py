@@ -1,0 +1,238 @@
+"""Holds the one link of this device to a listener, and lends it to other commands.
+
+    command ── local socket ──> Holder ── encrypted link ──> listener
+
+Rules: a holder has the pairing's lock as long as it lives; it dials again, with growing pauses,
+when the link dies, and gives up only when dialling again cannot help. What it tells the
+user goes through `tell`, so that a chat can keep its prompt in order.
+Left to others: becoming a holder or using another one (`cli.shared_link`), the link (`drivers`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeAlias
+
+import trio
+
+from clawchat.cli.local_socket import LocalSocket, LocalStream, Message, Refused, splice
+from clawchat.cli.terminal import one_line
+from clawchat.core.actions import Closed, CredentialReused, LinkStats, Notice
+from clawchat.core.credential import Address
+from clawchat.core.instant import MILLISECOND
+from clawchat.errors import ClawChatError, CloseCode, LinkClosed, UserError
+
+PAUSE_FIRST = 0.5  # seconds between a lost link and the first new attempt
+PAUSE_MAX = 30.0
+PATIENCE = 30.0  # seconds that a request waits for a link that is being made again
+
+# Dialling again after these would fail again, or take the link from another process in turn.
+HOPELESS = frozenset({CloseCode.REVOKED, CloseCode.REPLACED, CloseCode.STORE})
+
+Tell: TypeAlias = Callable[[str], None]
+
+
+class Link(Protocol):
+    """What a holder needs of a `clawchat.Peer`."""
+
+    observed: Address | None
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def remote(self) -> Address: ...
+    def stats(self) -> LinkStats: ...
+    async def open_stream(self, *, bulk: bool = False) -> trio.abc.HalfCloseableStream: ...
+    async def ping(self) -> float: ...
+    async def rotate_keys(self) -> int: ...
+    async def wait_closed(self) -> Closed: ...
+    def notices(self) -> AsyncIterator[Notice]: ...
+
+
+Dial: TypeAlias = "Callable[[], AbstractAsyncContextManager[Link]]"
+
+
+class Holder:
+    """Keeps one link up. `run` does it; everything else may be called meanwhile."""
+
+    def __init__(self, name: str, dial: Dial, socket: LocalSocket, tell: Tell) -> None:
+        self.name = name
+        self._dial = dial
+        self._socket = socket
+        self._tell = tell
+        self._link: Link | None = None
+        self._since = 0.0
+        self._trouble = ""
+        self._over: ClawChatError | OSError | None = None
+        self._changed = trio.Condition()
+        self._scope = trio.CancelScope()
+
+    # --- keeping the link -----------------------------------------------------------------------
+
+    async def run(
+        self,
+        *,
+        persistent: bool = False,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Dial, lend the link, dial again; until cancelled or stopped.
+
+        `task_status` is told when the link is up the first time. Raises what made the first
+        attempt fail (unless `persistent`), or what makes further ones useless.
+        """
+        with self._scope:
+            try:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(self._socket.serve, self.answer)
+                    await self._keep(persistent, task_status)
+            except BaseExceptionGroup as group:
+                found = group.exceptions[0]
+                if len(group.exceptions) == 1 and isinstance(found, ClawChatError | OSError):
+                    await self._set(None, over=found)
+                    raise found from None
+                raise
+        await self._set(None, over=LinkClosed(CloseCode.DONE, "the holder of the link was stopped"))
+
+    def stop(self) -> None:
+        """End the link and everything that uses it."""
+        self._scope.cancel()
+
+    async def _keep(self, persistent: bool, task_status: trio.TaskStatus[None]) -> None:
+        pause = PAUSE_FIRST
+        established = False
+        while True:
+            try:
+                async with self._dial() as link:
+                    if established:
+                        self._tell(f"the link to {one_line(self.name)} is back")
+                    else:
+                        established = True
+                        task_status.started()
+                    pause = PAUSE_FIRST
+                    closed = await self._lend(link)
+                raise LinkClosed(closed.code, closed.reason, by_peer=closed.by_peer)
+            except (LinkClosed, OSError) as error:
+                await self._set(None, trouble=str(error))
+                hopeless = isinstance(error, LinkClosed) and error.code in HOPELESS
+                if hopeless or not (established or persistent):
+                    raise
+                lost = "lost the link" if pause == PAUSE_FIRST and established else "no link"
+                self._tell(f"{lost} to {one_line(self.name)}: {one_line(str(error))}; trying again")
+            await trio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - not a secret
+            pause = min(pause * 2, PAUSE_MAX)
+
+    async def _lend(self, link: Link) -> Closed:
+        """Lend the link until it ends."""
+        await self._set(link)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._report, link)
+            closed = await link.wait_closed()
+            await self._set(None, trouble=closed.reason)
+            nursery.cancel_scope.cancel()
+        return closed
+
+    async def _report(self, link: Link) -> None:
+        async for notice in link.notices():
+            if isinstance(notice, CredentialReused):
+                self._tell(
+                    f"WARNING: somebody at {notice.path.remote} used an old credential of this "
+                    "pairing: a copied bootstrap file or a restored backup"
+                )
+
+    async def _set(
+        self,
+        link: Link | None,
+        *,
+        trouble: str = "",
+        over: ClawChatError | OSError | None = None,
+    ) -> None:
+        with trio.CancelScope(shield=True):
+            async with self._changed:
+                self._link, self._trouble = link, trouble
+                self._since = time.monotonic()
+                self._over = self._over or over
+                self._changed.notify_all()
+
+    # --- lending it -------------------------------------------------------------------------------
+
+    async def link(self) -> Link:
+        """The link, waiting `PATIENCE` seconds for it. Raises `LinkClosed` or a `UserError`."""
+        with trio.move_on_after(PATIENCE):
+            async with self._changed:
+                while self._link is None:
+                    if self._over is not None:
+                        raise self._over
+                    await self._changed.wait()
+                return self._link
+        why = f": {self._trouble}" if self._trouble else ""
+        raise LinkClosed(CloseCode.TIMEOUT, f"no link to {self.name} yet{why}")
+
+    async def open_stream(self, *, bulk: bool = False) -> trio.abc.HalfCloseableStream:
+        """A stream of the link."""
+        return await (await self.link()).open_stream(bulk=bulk)
+
+    async def control(self, message: Message) -> Message:
+        """Answer what is not a stream: `status`, `ping`, `rotate`, `stop`."""
+        verb = message.get("verb")
+        if verb == "status":
+            return {"ok": True, **self._status()}
+        if verb == "ping":
+            return {"ok": True, "rtt_ms": await (await self.link()).ping() * 1000}
+        if verb == "rotate":
+            return {"ok": True, "epoch": await (await self.link()).rotate_keys()}
+        raise Refused("unknown", f"the process that holds the link does not know {verb!r}")
+
+    async def answer(self, message: Message, stream: LocalStream) -> None:
+        """Serve one connection of the local socket."""
+        try:
+            if message.get("verb") == "stop":
+                await stream.send_message({"ok": True})
+                self.stop()
+            elif message.get("verb") == "stream":
+                lent = await self.open_stream(bulk=bool(message.get("bulk")))
+                await stream.send_message({"ok": True})
+                await splice(lent, stream)
+            else:
+                await stream.send_message(await self.control(message))
+        except LinkClosed as error:
+            raise Refused(f"closed-{int(error.code)}", str(error)) from None
+        except UserError as error:
+            raise Refused("failed", str(error)) from None
+
+    def _status(self) -> dict[str, Any]:
+        base: dict[str, Any] = {
+            "peer": self.name,
+            "holder_pid": os.getpid(),
+            "link": "down" if self._link is None else "up",
+            "seconds": round(time.monotonic() - self._since, 1),
+        }
+        if self._link is None:
+            return {**base, "trouble": self._trouble}
+        return {**base, **describe(self._link)}
+
+
+def describe(link: Link) -> dict[str, Any]:
+    """A link as `status --json` prints it."""
+    stats = link.stats()
+    path = stats.path
+    return {
+        "fingerprint": link.fingerprint,
+        "generation": link.generation,
+        "epoch": stats.epoch,
+        "local": None if path is None else str(path.local),
+        "remote": str(link.remote),
+        "observed": None if link.observed is None else str(link.observed),
+        "rtt_ms": round(stats.rtt_ns / MILLISECOND, 3),
+        "rtt_min_ms": round(stats.rtt_min_ns / MILLISECOND, 3),
+        "datagram_size": stats.datagram_size,
+        "packets_sent": stats.packets_sent,
+        "packets_received": stats.packets_received,
+        "packets_lost": stats.packets_lost,
+        "streams": stats.streams,
+    }

@@ -1,0 +1,352 @@
+"""`clawchat serve`: the listener, with an agent inside or beside it.
+
+Rules: the port is kept in the security folder, or a paired device could not find its listener
+again; what happens is told on stderr, one line each. A local socket answers `clawchat sec new`
+and `clawchat status`.
+Left to others: accepting links (`clawchat.serve`), carrying requests (`apps.gateway`).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import trio
+from cyclopts import Parameter
+
+import clawchat
+from clawchat.apps.agent import open_agent
+from clawchat.apps.gateway import AgentAddress, check_agent, parse_agent_url, relay
+from clawchat.cli.agent import describe, provider_of
+from clawchat.cli.bootstrap_key import WAYS, given_key
+from clawchat.cli.exit_codes import ExitCode
+from clawchat.cli.failures import Usage, exit_code
+from clawchat.cli.local_socket import LocalSocket, LocalStream, Message, Refused
+from clawchat.cli.options import (
+    BaseUrl,
+    ExitWithStdin,
+    KeyFile,
+    Model,
+    ProviderName,
+    SecurityDir,
+    StateDir,
+)
+from clawchat.cli.places import agent_folder, listener_folder, private_folder
+from clawchat.cli.terminal import Style, one_line, say
+from clawchat.cli.until_stopped import until_stopped
+from clawchat.core.actions import BootstrapContent
+from clawchat.core.credential import Address
+from clawchat.core.crypto.bootstrap import BootstrapKey
+from clawchat.core.crypto.suite import public_key
+from clawchat.drivers.address import parse_address, resolve
+from clawchat.drivers.files import write_private
+from clawchat.drivers.listener import Listener
+from clawchat.drivers.peer import Peer, fingerprint
+from clawchat.drivers.publisher import FILE_NAME, Publisher
+from clawchat.drivers.store import Entry, Store
+from clawchat.errors import BootstrapKeyMissing, StoreError, UserError
+
+PORTS = range(49152, 65536)  # for private use (RFC 6335)
+TRIES = 8
+PORT_FILE = "port"
+SOCKET_NAME = "serve.sock"
+
+
+async def serve(
+    *,
+    ip: Annotated[
+        str, Parameter(help="Address to listen on (else all of this machine's, IPv4 and IPv6).")
+    ] = "",
+    port: Annotated[
+        int | None,
+        Parameter(
+            help="UDP port (else the one used before, else a random one of 49152-65535).",
+            show_default=False,
+        ),
+    ] = None,
+    advertise: Annotated[
+        list[str] | None,
+        Parameter(
+            help="ADDRESS[:PORT] to put into the bootstrap file, such as your router's public "
+            "address; may be repeated (else the addresses of this machine).",
+            negative="",
+        ),
+    ] = None,
+    agent_url: Annotated[
+        str | None,
+        Parameter(
+            help="A running agent, such as http://127.0.0.1:55556 (else one runs inside).",
+            show_default=False,
+        ),
+    ] = None,
+    provider: ProviderName = "",
+    model: Model = "",
+    base_url: BaseUrl = "",
+    security_dir: SecurityDir = None,
+    state_dir: StateDir = None,
+    key_file: KeyFile = None,
+    exit_with_stdin: ExitWithStdin = False,
+) -> None:
+    """Listen until stopped."""
+    folder = private_folder(
+        listener_folder(security_dir, state_dir), "--security-dir or CLAWCHAT_SECURITY_DIR"
+    )
+    store = Store(folder)
+    devices = [entry for entry in store.entries() if not entry.pairing.dialer]
+    key = _key(key_file, bool(devices))
+    async with until_stopped(with_stdin=exit_with_stdin), AsyncExitStack() as stack:
+        if agent_url is None:
+            chosen = provider_of(provider, model, base_url)
+            home = private_folder(agent_folder(state_dir), "--state-dir")
+            inside = await stack.enter_async_context(open_agent(home, chosen, port=0))
+            address, what = (
+                parse_agent_url(inside.url),
+                f"{describe(chosen.name, chosen.model)}, in this process",
+            )
+        else:
+            address, what = parse_agent_url(agent_url), f"at {agent_url}"
+            await check_agent(address)
+        desk = _Desk(store, address, None if key is None else _Publisher(folder, key))
+        ports = [port] if port is not None else _ports(folder)
+        listener = await _listen(stack, store, ip, ports, advertise or [], desk.publisher)
+        _keep_port(folder, listener.address.port)
+        _introduce(listener, store, what, devices)
+        if desk.publisher is not None:
+            desk.publisher.speak()
+        await desk.run(listener)
+
+
+def _key(key_file: Path | None, paired: bool) -> BootstrapKey | None:
+    """Needed to publish; a listener that knows its devices runs without."""
+    why = "seal the bootstrap file"
+    key = given_key(key_file, ask="" if paired else why)
+    if key is None and not paired:
+        raise BootstrapKeyMissing(f"the bootstrap key is needed to {why}: {WAYS}")
+    return key
+
+
+# --- where it listens -------------------------------------------------------------------------
+
+
+def _ports(folder: Path) -> list[int]:
+    """The port of last time; the first time some random ones, for one may be in use."""
+    try:
+        return [int((folder / PORT_FILE).read_text("ascii"))]
+    except FileNotFoundError:
+        return [secrets.choice(PORTS) for _ in range(TRIES)]
+    except (OSError, ValueError):
+        raise StoreError(
+            f"{folder / PORT_FILE} cannot be read: name the port your devices know with --port"
+        ) from None
+
+
+def _keep_port(folder: Path, port: int) -> None:
+    file = folder / PORT_FILE
+    if not file.exists() or file.read_text("ascii").strip() != str(port):
+        write_private(file, f"{port}\n".encode())
+
+
+async def _listen(
+    stack: AsyncExitStack,
+    store: Store,
+    ip: str,
+    ports: list[int],
+    advertise: list[str],
+    publisher: Publisher | None,
+) -> Listener:
+    """Listen on the first of `ports` that is free, until `stack` ends."""
+    while True:
+        port = ports.pop(0)
+        addresses = _advertised(advertise, port)
+        listening = clawchat.serve(
+            store, host=ip, port=port, advertise=addresses, publisher=publisher
+        )
+        try:
+            return await stack.enter_async_context(listening)
+        except UserError as error:
+            if not ports or exit_code(error) is not ExitCode.IN_USE:
+                raise
+
+
+def _advertised(given: list[str], port: int) -> list[Address]:
+    found: list[Address] = []
+    for text in given:
+        try:
+            found.append(parse_address(text, port=port))
+        except ValueError:
+            host, _, digits = text.partition(":")
+            wanted = int(digits) if digits.isdecimal() else port
+            try:
+                found += resolve(host, wanted)
+            except (OSError, UnicodeError):
+                raise Usage(
+                    f"--advertise {text}: neither an address nor a name that resolves; write it "
+                    "as 203.0.113.7, 203.0.113.7:51000 or [2001:db8::7]:51000"
+                ) from None
+    return found
+
+
+# --- what it tells ----------------------------------------------------------------------------
+
+
+def _introduce(listener: Listener, store: Store, agent: str, devices: list[Entry]) -> None:
+    style = Style(sys.stderr)
+    where = ", ".join(f"UDP {address}" for address in listener.addresses)
+    say(f"{style.bold('clawchat serve')}: listening on {where}")
+    say(f"  fingerprint  {fingerprint(own_static(store))}")
+    say(f"  agent        {agent}")
+    if devices:
+        names = ", ".join(one_line(entry.name) for entry in devices)
+        say(f"  paired with  {names}")
+        say("  `clawchat sec new` publishes a bootstrap file for a further device")
+
+
+def own_static(store: Store) -> bytes:
+    """Our public key."""
+    return public_key(store.identity().reveal())
+
+
+class _Publisher(Publisher):
+    """Publishes, and tells the user what to do with the file."""
+
+    def __init__(self, folder: Path, key: BootstrapKey) -> None:
+        super().__init__(folder, key)
+        self.current: BootstrapContent | None = None
+        self._held_back: list[str] | None = []  # until the listener has introduced itself
+
+    def speak(self) -> None:
+        """Say what was held back, and everything from now on."""
+        held, self._held_back = self._held_back or [], None
+        for line in held:
+            say(line)
+
+    def _tell(self, *lines: str) -> None:
+        for line in lines:
+            if self._held_back is None:
+                say(line)
+            else:
+                self._held_back.append(line)
+
+    def publish(self, content: BootstrapContent) -> Path:
+        path = super().publish(content)
+        first, self.current = self.current is None, content
+        until = time.strftime("%H:%M:%S", time.localtime(content.expires))
+        if not first:
+            self._tell(f"a new bootstrap file replaces the last one, valid until {until}")
+            return path
+        where = ", ".join(str(address) for address in content.candidates)
+        self._tell(
+            f"bootstrap file published: {path}",
+            f"  valid until {until}; says that this listener is at {where}",
+            "  next: copy it to your other device and run there",
+            f"    clawchat connect {path.name}",
+        )
+        return path
+
+    def withdraw(self) -> None:
+        super().withdraw()
+        if self.current is not None:
+            self._tell("the bootstrap file was used; `clawchat sec new` publishes another")
+        self.current = None
+
+
+class _Desk:
+    """Receives devices, and commands of this machine."""
+
+    def __init__(self, store: Store, agent: AgentAddress, publisher: _Publisher | None) -> None:
+        self.store = store
+        self.publisher = publisher
+        self._agent = agent
+        self._up: dict[Peer, float] = {}
+
+    async def run(self, listener: Listener) -> None:
+        """Until cancelled."""
+        self._listener = listener
+        async with trio.open_nursery() as nursery:
+            await nursery.start(LocalSocket(self.store.folder / SOCKET_NAME).serve, self.answer)
+            nursery.start_soon(self._report)
+            async for peer in listener:
+                nursery.start_soon(self._receive, peer)
+
+    async def _receive(self, peer: Peer) -> None:
+        name = await trio.to_thread.run_sync(self.store.label, peer.file_id)
+        new = peer.generation == 1  # the first credential that replaces a bootstrap file's
+        say(
+            f"{'device paired' if new else 'device is back'}: {one_line(name)} from "
+            f"{peer.remote}, fingerprint {peer.fingerprint}"
+        )
+        self._up[peer] = time.monotonic()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._relay, peer, name)
+                closed = await peer.wait_closed()
+                nursery.cancel_scope.cancel()
+        finally:
+            del self._up[peer]
+        reason = closed.reason or closed.code.name.lower().replace("_", " ")
+        say(f"device left: {one_line(name)} ({one_line(reason)})")
+
+    async def _relay(self, peer: Peer, name: str) -> None:
+        await relay(peer, self._agent, name=name)
+
+    async def _report(self) -> None:
+        async for notice in self._listener.notices():
+            name = await trio.to_thread.run_sync(self.store.label, notice.file_id)
+            say(
+                f"WARNING: somebody at {notice.path.remote} used an old credential of "
+                f"{one_line(name)}: a copied bootstrap file or a restored backup. If that was not "
+                "you, stop here, remove that device and pair it anew."
+            )
+
+    async def answer(self, message: Message, stream: LocalStream) -> None:
+        """Serve one command of this machine."""
+        verb = message.get("verb")
+        if verb == "publish":
+            if self.publisher is None:
+                raise Refused("no-key", f"the running listener was started without a key: {WAYS}")
+            path = await self._listener.publish()
+            await stream.send_message({"ok": True, "path": str(path), **self._current()})
+        elif verb == "status":
+            await stream.send_message({"ok": True, **await self._status()})
+        else:
+            raise Refused("unknown", f"the running listener does not know {verb!r}")
+
+    def _current(self) -> dict[str, Any]:
+        content = None if self.publisher is None else self.publisher.current
+        return {} if content is None else {"expires": content.expires}
+
+    async def _status(self) -> dict[str, Any]:
+        devices = await trio.to_thread.run_sync(self.store.entries)
+        links = {peer.file_id: peer for peer in self._up}
+        current = self._current()
+        return {
+            "pid": os.getpid(),
+            "addresses": [str(address) for address in self._listener.addresses],
+            "fingerprint": fingerprint(own_static(self.store)),
+            "agent": str(self._agent),
+            "bootstrap_file": str(self.store.folder / FILE_NAME) if current else None,
+            **({"bootstrap_expires": current["expires"]} if current else {}),
+            "devices": [
+                {
+                    "name": entry.name,
+                    "id": entry.pairing.file_id.hex(),
+                    "fingerprint": _fingerprint(entry),
+                    "link": "up" if entry.pairing.file_id in links else "down",
+                    "remote": str(links[entry.pairing.file_id].remote)
+                    if entry.pairing.file_id in links
+                    else None,
+                }
+                for entry in devices
+                if not entry.pairing.dialer
+            ],
+        }
+
+
+def _fingerprint(entry: Entry) -> str | None:
+    static = entry.pairing.peer_static
+    return None if static is None else fingerprint(static)

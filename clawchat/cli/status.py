@@ -1,0 +1,159 @@
+"""`clawchat status`: how this machine is set up, and how its link is doing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import trio
+from cyclopts import Parameter
+
+from clawchat.cli.agent import describe
+from clawchat.cli.device import Listener, choose, open_store, paired
+from clawchat.cli.exit_codes import ExitCode
+from clawchat.cli.failures import exit_code, explain
+from clawchat.cli.local_socket import LocalSocket, NobodyHome, Refused
+from clawchat.cli.options import Json, PeerName, SecurityDir, StateDir
+from clawchat.cli.places import listener_folder
+from clawchat.cli.serve import SOCKET_NAME
+from clawchat.cli.shared_link import SharedLink
+from clawchat.cli.terminal import harmless, put, put_json
+from clawchat.drivers.peer import fingerprint
+from clawchat.drivers.store import Entry, Store
+from clawchat.errors import ClawChatError
+
+
+async def status(
+    *,
+    json: Json = False,
+    offline: Annotated[
+        bool, Parameter(negative="", help="Dial nothing; ask only what runs here.")
+    ] = False,
+    peer: PeerName = None,
+    security_dir: SecurityDir = None,
+    state_dir: StateDir = None,
+) -> int:
+    """Report. Exits with 3, 4 or 5 when not paired, not linked, or without an agent."""
+    store = open_store(state_dir)
+    entries = await trio.to_thread.run_sync(paired, store)
+    serving = await _serving(listener_folder(security_dir, state_dir))
+    if peer is not None:
+        choose(store, peer)
+    reports = [await _report(store, entry, entries, peer, offline=offline) for entry in entries]
+    code = max((code for _, code in reports), default=ExitCode.OK)
+    if not entries and serving is None:
+        code = ExitCode.NOT_PAIRED
+    told = {"state_dir": str(store.folder.parent), "peers": [one for one, _ in reports]}
+    if json:
+        put_json({**told, "serve": serving})
+    else:
+        _print(told, serving)
+    return code
+
+
+async def _serving(folder: Path) -> dict[str, Any] | None:
+    """What a `clawchat serve` on this machine says of itself; None when none runs."""
+    try:
+        answer = await LocalSocket(folder / SOCKET_NAME).ask({"verb": "status"})
+    except (NobodyHome, Refused):
+        return None
+    return {key: value for key, value in answer.items() if key not in ("ok", "version")}
+
+
+async def _report(
+    store: Store, entry: Entry, entries: list[Entry], peer: str | None, *, offline: bool
+) -> tuple[dict[str, Any], ExitCode]:
+    listener = Listener(store, entry.pairing.file_id, entry.name)
+    told: dict[str, Any] = {
+        "name": entry.name,
+        "id": entry.pairing.file_id.hex(),
+        "fingerprint": fingerprint(entry.pairing.listener_static),
+        "paired": entry.paired,
+        "candidates": [str(address) for address in entry.candidates],
+        "link": None,
+        "agent": None,
+    }
+    wanted = entry.name == peer or told["id"].startswith(peer or "-") or len(entries) == 1
+    try:
+        if wanted and not offline:
+            async with listener.shared(lambda text: None) as link:
+                told["link"] = _trim(await link.ask({"verb": "status"}))
+                if not link.own:
+                    await link.ask({"verb": "ping"})
+                told["agent"] = await _agent(link)
+        else:
+            told["link"] = _trim(await listener.socket.ask({"verb": "status"}))
+    except NobodyHome:
+        return told, ExitCode.OK  # not asked to dial
+    except (ClawChatError, Refused, BaseExceptionGroup) as error:
+        told["trouble"] = explain(error)
+        return told, exit_code(error)
+    return told, ExitCode.OK
+
+
+def _trim(answer: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in answer.items() if key not in ("ok", "version", "peer")}
+
+
+async def _agent(link: SharedLink) -> dict[str, Any]:
+    from clawchat.cli.talk import agent_client, plainly
+
+    async with agent_client(link) as client:
+        with plainly():
+            info = await client.agent()
+    return {"provider": info.provider, "model": info.model}
+
+
+# --- for people -------------------------------------------------------------------------------
+
+
+def _print(told: dict[str, Any], serving: dict[str, Any] | None) -> None:
+    lines = [f"state folder  {told['state_dir']}"]
+    for peer in told["peers"]:
+        lines += ["", *_peer_lines(peer)]
+    if serving is not None:
+        lines += ["", *_serving_lines(serving)]
+    if not told["peers"] and serving is None:
+        lines += [
+            "",
+            "nothing is set up here: `clawchat demo` shows how it works,",
+            "`clawchat serve` makes this the agent's machine, `clawchat connect FILE` a device",
+        ]
+    put(harmless("\n".join(lines)) + "\n")
+
+
+def _peer_lines(peer: dict[str, Any]) -> list[str]:
+    lines = [f"listener      {peer['name']}", f"  fingerprint {peer['fingerprint']}"]
+    link = peer["link"]
+    if link is None:
+        lines.append("  link        none, and none is held")
+    elif link["link"] != "up":
+        lines.append(f"  link        down: {link.get('trouble') or 'dialling'}")
+    else:
+        lines += [
+            f"  link        up for {link['seconds']:.0f} s, held by process {link['holder_pid']}",
+            f"  path        {link['local']} -> {link['remote']}",
+            f"  round trip  {link['rtt_ms']:.2f} ms (best {link['rtt_min_ms']:.2f})",
+            f"  keys        generation {link['generation']}, epoch {link['epoch']}",
+            "  packets     {packets_sent} sent, {packets_received} received, "
+            "{packets_lost} lost".format_map(link),
+        ]
+    if peer["agent"] is not None:
+        lines.append(f"  agent       {describe(**peer['agent'])}")
+    if "trouble" in peer:
+        lines.append(f"  trouble     {peer['trouble']}")
+    return lines
+
+
+def _serving_lines(serving: dict[str, Any]) -> list[str]:
+    lines = [
+        f"serving       UDP {', '.join(serving['addresses'])}, process {serving['pid']}",
+        f"  fingerprint {serving['fingerprint']}",
+        f"  agent       {serving['agent']}",
+    ]
+    if serving["bootstrap_file"]:
+        lines.append(f"  file        {serving['bootstrap_file']}")
+    for device in serving["devices"]:
+        where = f"linked from {device['remote']}" if device["link"] == "up" else "no link now"
+        lines.append(f"  device      {device['name']}, {device['fingerprint']}: {where}")
+    return lines
