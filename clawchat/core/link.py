@@ -16,7 +16,6 @@ from typing import Final, TypeAlias
 from clawchat.core.actions import (
     Closed,
     Established,
-    KeysRotated,
     LinkStats,
     Notice,
     Notify,
@@ -29,50 +28,40 @@ from clawchat.core.config import (
     EPOCH_PACKETS_KEPT,
     KEEPALIVE_MIN,
     KEEPALIVE_SPAN,
-    PATH_IDS_AHEAD,
     SUSPECT_PROBES,
-    WIPE_PROBES,
     Config,
     Entropy,
 )
 from clawchat.core.credential import Pairing, Path
 from clawchat.core.crypto.envelope import seal_reply
 from clawchat.core.crypto.schedule import EpochKeys
-from clawchat.core.crypto.xwing import encapsulate
+from clawchat.core.epochs import Epochs
 from clawchat.core.events import Buffer
 from clawchat.core.exchange import Agreement, Answer, DialAttempt
 from clawchat.core.instant import Deadline, Instant
-from clawchat.core.phases import answering, dialing, established, rotating_keys
+from clawchat.core.phases import answering, dialing, established
 from clawchat.core.phases.answering import Answering
 from clawchat.core.phases.commands import (
     Announce,
     Fail,
-    InstallEpoch,
     Report,
-    Rotated,
     Save,
     SendClose,
-    SendControl,
     SendHello,
     SendReply,
     StartAttempt,
-    SwitchSending,
-    WipePrevious,
 )
 from clawchat.core.phases.dialing import Dialing
 from clawchat.core.phases.established import Life
-from clawchat.core.phases.rotating_keys import DialerPhase, ListenerPhase, Rotation
+from clawchat.core.ratchet import Ratchet
 from clawchat.core.registry import Registry, Route
-from clawchat.core.table import Fired, Signal, Trace
+from clawchat.core.table import Signal, Trace
 from clawchat.core.timers import Timer
 from clawchat.core.transport import Facts, Transport
-from clawchat.core.wire.control import ControlMessage, RatchetOffer, RotateRequest
 from clawchat.core.wire.frames import Close
 from clawchat.errors import CloseCode, UnknownLink, Violation
 
 Handshake: TypeAlias = Dialing | Answering
-
-_AWAITS_NEW_EPOCH: Final = (DialerPhase.SWITCHED, ListenerPhase.ANSWERED)
 
 
 class Link:
@@ -94,7 +83,7 @@ class Link:
         self.listener_static = pairing.listener_static
         self.handshake = handshake
         self.life = Life()
-        self.rotation: Rotation | None = None
+        self.ratchet: Ratchet | None = None
         self.transport: Transport | None = None
         self.agreement: Agreement | None = None
         self.established_at: Instant = 0
@@ -137,8 +126,8 @@ class Link:
     def rotate_keys(self, now: Instant) -> None:
         """Start a ratchet. Raises `UnknownLink`."""
         self.data_plane()
-        assert self.rotation is not None
-        self._fire_rotation(rotating_keys.RotationAsked(now), now)
+        assert self.ratchet is not None
+        self.ratchet.ask(now)
 
     def close(self, code: CloseCode, text: str, now: Instant) -> None:
         """End the link; harmless when it has ended."""
@@ -208,9 +197,11 @@ class Link:
     def _agree(self, agreement: Agreement, path: Path, now: Instant) -> None:
         """Both Noise messages are known: epoch 0 exists."""
         self.agreement = agreement
-        keys = EpochKeys(agreement.root, 0, agreement.dialer)
+        epochs = Epochs(
+            agreement.root, dialer=agreement.dialer, found=self._found, lost=self._lost, now=now
+        )
         self.transport = Transport(
-            keys,
+            epochs,
             dialer=agreement.dialer,
             local=self._config.limits,
             peer=agreement.peer_limits,
@@ -219,18 +210,21 @@ class Link:
             now=now,
         )
         self.transport.holding = True
-        phase = DialerPhase.STEADY if agreement.dialer else ListenerPhase.STEADY
-        self.rotation = Rotation(agreement.root, self._entropy, phase)
-        self._add_routes(keys)
+        self.ratchet = Ratchet(
+            agreement.root,
+            self.transport,
+            self.timers,
+            dialer=agreement.dialer,
+            config=self._config,
+            entropy=self._entropy,
+            trace=self._trace,
+        )
 
-    def _add_routes(self, keys: EpochKeys) -> None:
-        for path_id in range(PATH_IDS_AHEAD):
-            route = Route(self, keys, path_id)
-            self._registry.routes[keys.open.cid(path_id)] = route
+    def _found(self, cid: bytes, keys: EpochKeys, path_id: int) -> None:
+        self._registry.routes[cid] = Route(self, keys, path_id)
 
-    def _remove_routes(self, keys: EpochKeys) -> None:
-        for path_id in range(PATH_IDS_AHEAD):
-            self._registry.routes.pop(keys.open.cid(path_id), None)
+    def _lost(self, cid: bytes) -> None:
+        self._registry.routes.pop(cid, None)
 
     def persisted(self, ticket: int, ok: bool, now: Instant) -> None:
         """What we asked to be written is durable, or could not be written."""
@@ -248,8 +242,8 @@ class Link:
             return
         self.timers.pop(Timer.DIAL, None)
         self._guarded(now, self.transport.release)
-        if self.handshake.phase is dialing.Phase.UP and self.usable:
-            self._fire_rotation(rotating_keys.RotationDue(now), now)
+        if self.handshake.phase is dialing.Phase.UP and self.usable and self.ratchet:
+            self.ratchet.due(now)
 
     # --- arriving -----------------------------------------------------------------------------
 
@@ -286,7 +280,10 @@ class Link:
         if facts.heard:
             self._after_heard(transport, facts, now)
         for message in facts.control:
-            self._take_control(message, now)
+            assert self.ratchet is not None
+            self.ratchet.take(message, now)
+        for notice in transport.take_notices():
+            self._notify(notice)
         if facts.close is not None:
             self._take_close(facts.close, now)
 
@@ -304,8 +301,8 @@ class Link:
         if facts.acknowledged and self.handshake.phase is answering.Phase.RUNNING:
             pairing = self._registry.pairings[self.file_id]
             self._fire_handshake(answering.DialerSettled(now, pairing), now)
-        if facts.new_epoch and self.rotation and self.rotation.phase in _AWAITS_NEW_EPOCH:
-            self._fire_rotation(rotating_keys.NewEpochHeard(now), now)
+        if facts.new_epoch and self.ratchet is not None:
+            self.ratchet.heard_new_epoch(now)
 
     def _take_close(self, frame: Close, now: Instant) -> None:
         try:
@@ -314,29 +311,6 @@ class Link:
             code = CloseCode.INTERNAL
         self._give_up_handshake(now)
         self._fire_life(established.PeerClosed(now, code, frame.reason), now)
-
-    def _take_control(self, message: ControlMessage, now: Instant) -> None:
-        """Check a ratchet message, do its public-key work, then fire. Raises `Violation`."""
-        rotation = self.rotation
-        assert rotation is not None
-        event: Signal
-        if isinstance(message, RotateRequest):
-            if not self.dialer:
-                raise Violation(CloseCode.KEYS, "only a listener asks for a rotation")
-            self._fire_rotation(rotating_keys.RotationDue(now), now)
-            return
-        if message.epoch != rotation.epoch + 1:
-            raise Violation(CloseCode.KEYS, "a ratchet message for another epoch")
-        try:
-            if isinstance(message, RatchetOffer):
-                shared, reply = encapsulate(message.public, self._entropy)
-                event = rotating_keys.OfferArrived(now, message.public, reply, shared)
-            else:
-                shared = rotation.decapsulate(message.ciphertext)
-                event = rotating_keys.ReplyArrived(now, message.ciphertext, shared)
-        except ValueError as error:
-            raise Violation(CloseCode.KEYS, str(error)) from None
-        self._fire_rotation(event, now)
 
     # --- machines -----------------------------------------------------------------------------
 
@@ -387,7 +361,8 @@ class Link:
         self.established_at = now
         self.timers[Timer.SILENCE] = now + self._config.silence_ns_max
         self.timers[Timer.KEEPALIVE] = now + self._keepalive_ns()
-        self.timers[Timer.ROTATION] = now + self._rotate_latest_ns()
+        assert self.ratchet is not None
+        self.ratchet.start_clock(now)
         self._fire_life(established.Begun(now), now)
         self._notify(
             Established(
@@ -429,7 +404,7 @@ class Link:
 
     def _send_close(self) -> None:
         assert self.transport is not None
-        if self.transport.epoch.seal.sealed >= self._config.epoch_packets_max:
+        if self.transport.epochs.current.seal.sealed >= self._config.epoch_packets_max:
             return  # the peer will notice our silence instead
         self._registry.out.append(self.transport.close_datagram(self.life.code, self.life.text))
 
@@ -442,54 +417,15 @@ class Link:
         self._attempt = self._answer = None
         transport = self.transport
         if transport is not None:
-            for keys in transport.all_keys():
-                self._remove_routes(keys)
-            transport.wipe()
+            transport.epochs.wipe()
             self.transport = None
-        if self.rotation is not None:
-            self.rotation.wipe()
+        if self.ratchet is not None:
+            self.ratchet.wipe()
+            self.ratchet = None
 
     def forget(self) -> None:
         """Wipe a handshake that never became a link."""
         self._bury()
-
-    def _fire_rotation(self, event: Signal, now: Instant) -> None:
-        rotation = self.rotation
-        assert rotation is not None
-        table = rotating_keys.DIALER if self.dialer else rotating_keys.LISTENER
-        if table.fire(rotation, event, self._trace) is Fired.UNEXPECTED:
-            raise Violation(CloseCode.KEYS, f"{type(event).__name__} is not expected now")
-        commands, rotation.out = rotation.out, []
-        for command in commands:
-            self._obey_rotation(command, now)
-
-    def _obey_rotation(self, command: object, now: Instant) -> None:
-        transport = self.transport
-        assert transport is not None
-        match command:
-            case SendControl(message):
-                transport.send_control(message)
-            case InstallEpoch(epoch, root):
-                keys = EpochKeys(root, epoch, self.dialer)
-                transport.install(keys)
-                self._add_routes(keys)
-            case SwitchSending():
-                transport.switch_sending(now)
-                self.timers[Timer.ROTATION] = now + self._rotate_latest_ns()
-                transport.probe()
-            case Rotated(epoch, took_ns):
-                self.timers[Timer.WIPE] = now + WIPE_PROBES * transport.recovery.pto_ns
-                self._notify(KeysRotated(epoch, took_ns))
-            case WipePrevious():
-                self._wipe_previous(transport)
-            case _:
-                raise AssertionError(command)
-
-    def _wipe_previous(self, transport: Transport) -> None:
-        self.timers.pop(Timer.WIPE, None)
-        if transport.previous is not None:
-            self._remove_routes(transport.previous)
-            transport.wipe_previous()
 
     # --- leaving ------------------------------------------------------------------------------
 
@@ -500,27 +436,16 @@ class Link:
             return
         if self.handshake.phase is answering.Phase.SAVING:
             return
-        self._rotate_if_due(transport, now)
-        left = self._config.epoch_packets_max - EPOCH_PACKETS_KEPT - transport.epoch.seal.sealed
+        self.ratchet.look(now)
+        left = (
+            self._config.epoch_packets_max
+            - EPOCH_PACKETS_KEPT
+            - transport.epochs.current.seal.sealed
+        )
         if left <= 0:
             self.close(CloseCode.KEYS_EXHAUSTED, "too many packets in one epoch", now)
             return
         self._registry.out.extend(transport.pack(now, left))
-
-    def _rotate_if_due(self, transport: Transport, now: Instant) -> None:
-        """Traffic and packet count, looked at once a batch."""
-        config, sealed = self._config, transport.epoch.seal.sealed
-        old = transport.carried and now >= transport.epoch_began + config.rotate_traffic_ns
-        if not old and sealed < config.rotate_packets:
-            return
-        rotation = self.rotation
-        assert rotation is not None
-        if rotation.phase in (DialerPhase.STEADY, ListenerPhase.STEADY):
-            if self.dialer:
-                self._fire_rotation(rotating_keys.RotationDue(now), now)
-            elif sealed >= config.rotate_packets and not transport.asked_to_rotate:
-                transport.asked_to_rotate = True
-                self._fire_rotation(rotating_keys.RotationDue(now), now)
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -566,11 +491,12 @@ class Link:
             self._fire_handshake(answering.PendingLapsed(now), now)
 
     def _on_rotation(self, now: Instant) -> None:
-        self.timers[Timer.ROTATION] = now + self._rotate_latest_ns()
-        self._fire_rotation(rotating_keys.RotationDue(now), now)
+        assert self.ratchet is not None
+        self.ratchet.due(now)
 
     def _on_wipe(self, now: Instant) -> None:
-        self._fire_rotation(rotating_keys.WipeDue(now), now)
+        assert self.ratchet is not None
+        self.ratchet.wipe_due(now)
 
     def _on_keepalive(self, now: Instant) -> None:
         """Timers are not moved by packets: the one that fires looks when the last packet went."""
@@ -596,12 +522,6 @@ class Link:
     def _keepalive_ns(self) -> int:
         return KEEPALIVE_MIN + int.from_bytes(self._entropy(4), "big") * KEEPALIVE_SPAN // 2**32
 
-    def _rotate_latest_ns(self) -> int:
-        """A tenth more or less, so that rotations do not tell when a link began."""
-        latest = self._config.rotate_latest_ns
-        share = int.from_bytes(self._entropy(4), "big") * latest // (5 * 2**32)
-        return latest - latest // 10 + share
-
     # --- telling ------------------------------------------------------------------------------
 
     def _notify(self, notice: Notice) -> None:
@@ -614,7 +534,7 @@ class Link:
         assert self.agreement is not None
         return LinkStats(
             phase=self.life.phase.name.lower(),
-            epoch=transport.epoch.epoch,
+            epoch=transport.epochs.current.epoch,
             generation=self.agreement.next_credential.generation,
             path=transport.path,
             rtt_ns=recovery.rtt.smoothed,

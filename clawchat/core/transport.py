@@ -1,6 +1,6 @@
 """The data plane of one link: frames into sealed packets, opened packets into frames.
 
-Owns the epochs' keys, packet numbers, acknowledgement, recovery and streams. What is for the
+Owns packet numbers, acknowledgement, recovery and streams. What is for the
 control plane (ratchet messages, a CLOSE, a packet in a new epoch) is collected in `facts` and
 never acted on here.
 
@@ -31,6 +31,7 @@ from clawchat.core.credential import Path
 from clawchat.core.crypto.packets import OVERHEAD
 from clawchat.core.crypto.replay import ReplayWindow
 from clawchat.core.crypto.schedule import EpochKeys
+from clawchat.core.epochs import Epochs
 from clawchat.core.events import CONTROL_STREAM, Buffer
 from clawchat.core.instant import MICROSECOND, Instant
 from clawchat.core.recovery.contents import Item, ItemKind, Run, Sent
@@ -73,7 +74,7 @@ class Facts:
 
 
 class Transport:
-    """The data plane. `epoch` sends; `newest` may be one ahead of it, `previous` one behind."""
+    """The data plane."""
 
     __slots__ = (
         "_challenges",
@@ -81,23 +82,18 @@ class Transport:
         "_held",
         "_pings",
         "_probe_wanted",
-        "asked_to_rotate",
-        "carried",
         "datagrams",
         "drops",
-        "epoch",
-        "epoch_began",
+        "epochs",
         "facts",
         "holding",
         "last_heard",
         "last_sent",
         "mtu",
-        "newest",
         "notices",
         "packets_received",
         "packets_sent",
         "path",
-        "previous",
         "received",
         "recovery",
         "replay",
@@ -106,7 +102,7 @@ class Transport:
 
     def __init__(
         self,
-        keys: EpochKeys,
+        epochs: Epochs,
         *,
         dialer: bool,
         local: Limits,
@@ -116,16 +112,11 @@ class Transport:
         now: Instant,
     ) -> None:
         self.path = path
-        self.epoch = keys
-        self.newest = keys
-        self.previous: EpochKeys | None = None
+        self.epochs = epochs
         self.drops = drops
         self.facts = Facts()
         self.notices: list[Notice] = []
         self.holding = False
-        self.carried = False  # whether this epoch has carried data of the application
-        self.asked_to_rotate = False
-        self.epoch_began = now
         self.last_heard = now
         self.last_sent = now
         self.packets_sent = 0
@@ -172,9 +163,7 @@ class Transport:
         if fresh:
             self.last_heard = now
             self.facts.heard = True
-            if (keys is self.newest and keys is not self.epoch) or (
-                keys is self.epoch and self.previous is not None
-            ):
+            if self.epochs.is_new(keys):
                 self.facts.new_epoch = True
             self.packets_received += len(fresh)
             if self.holding:
@@ -240,7 +229,7 @@ class Transport:
 
     def _on_stream(self, frame: frames.Stream, _now: Instant) -> None:
         self.streams.on_stream(frame.stream, frame.offset, frame.data, frame.fin)
-        self.carried = True
+        self.epochs.carried = True
 
     def _on_ack(self, frame: frames.Ack, now: Instant) -> None:
         outcome = self.recovery.acknowledged(frame.ranges, frame.delay_us * MICROSECOND, now)
@@ -271,7 +260,7 @@ class Transport:
         self.facts.close = frame
 
     def _on_datagram(self, frame: frames.Datagram, _now: Instant) -> None:
-        self.carried = True
+        self.epochs.carried = True
         self.notices.append(DatagramArrived(frame.data))
 
     def take_notices(self) -> list[Notice]:
@@ -375,7 +364,7 @@ class Transport:
                 recovery.app_limited()
                 break
             run, payloads = batch
-            self.carried = True
+            self.epochs.carried = True
             out.append(self._seal(payloads, (), run, True, now))
         self._pack_beside_the_window(out, now)
         if out:
@@ -415,7 +404,7 @@ class Transport:
             parts.append(found[0])
             items.append(found[1])
             left -= len(found[0])
-            eliciting = self.carried = True
+            eliciting = self.epochs.carried = True
         if due and not eliciting and received.crowded:
             parts.append(frames.PING)  # so that the peer says which of our ACKs it knows
             eliciting = True
@@ -443,7 +432,7 @@ class Transport:
         while (datagram := self.datagrams.next_frame(left, whole)) is not None:
             parts.append(datagram)
             left -= len(datagram)
-            self.carried = True
+            self.epochs.carried = True
         return bool(parts)
 
     def _seal(
@@ -455,7 +444,7 @@ class Transport:
         now: Instant,
     ) -> Transmit:
         first = self.packets_sent
-        datagrams = self.epoch.seal.seal(PATH_ID, first, payloads)
+        datagrams = self.epochs.current.seal.seal(PATH_ID, first, payloads)
         self.packets_sent += len(datagrams)
         if eliciting:
             self._probe_wanted = False
@@ -466,7 +455,7 @@ class Transport:
 
     def close_datagram(self, code: CloseCode, text: str) -> Transmit:
         """A packet with a CLOSE, outside recovery."""
-        datagrams = self.epoch.seal.seal(
+        datagrams = self.epochs.current.seal.seal(
             PATH_ID, self.packets_sent, [frames.encode_close(code, text)]
         )
         self.packets_sent += 1
@@ -506,37 +495,6 @@ class Transport:
         if self.mtu.probe_at is not None and not self.holding:
             due.append((self.mtu.probe_at, Timer.PATH_MTU))
         return due
-
-    # --- epochs -------------------------------------------------------------------------------
-
-    def install(self, keys: EpochKeys) -> None:
-        """Make the next epoch readable."""
-        assert self.newest is self.epoch, "at most one next epoch"
-        self.newest = keys
-
-    def switch_sending(self, now: Instant) -> None:
-        """Send with the newest epoch; the one before it stays readable."""
-        self.epoch_began = now
-        assert self.previous is None, "at most one previous epoch"
-        self.previous, self.epoch = self.epoch, self.newest
-        self.carried = self.asked_to_rotate = False
-
-    def wipe_previous(self) -> EpochKeys | None:
-        """Forget the previous epoch; returns it, wiped, so that its routes can be removed."""
-        keys, self.previous = self.previous, None
-        if keys is not None:
-            keys.wipe()
-        return keys
-
-    def all_keys(self) -> list[EpochKeys]:
-        """Every epoch that can still be read, each once."""
-        known = (self.previous, self.epoch, self.newest)
-        return list(dict.fromkeys(keys for keys in known if keys is not None))
-
-    def wipe(self) -> None:
-        """Wipe every key."""
-        for keys in self.all_keys():
-            keys.wipe()
 
 
 _HANDLERS: Final[dict[type[Any], Callable[[Transport, Any, Instant], None]]] = {

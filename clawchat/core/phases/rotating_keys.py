@@ -5,7 +5,7 @@ epoch stays readable until stragglers have had their time, so no packet is lost 
 
 Rules: at most one previous, one current and one next epoch exist; what arrives here was already
 checked for its epoch and length.
-Left to others: when a rotation is due, and carrying the messages (`core.link`).
+Left to others: when a rotation is due, and carrying the messages (`core.ratchet`).
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ IDLE_NS: Final = 60 * SECOND  # after this long without traffic the model is old
 BASE_LOSS_PACKETS: Final = 32  # the fewest that say something about the base loss
 BASE_LOSS_MEMORY: Final = 512
 BASE_LOSS_MAX: Final = 0.5
+BASE_LOSS_BORNE: Final = 0.05  # UP finds the rate again in spite of this much
 EXCESS_LOSS: Final = 0.2
 
 
@@ -136,13 +137,18 @@ class Bbr:
         rate = self.rate
         if self._min_rtt_ns < UNPACED_RTT_NS or rate == 0:
             return 0
-        return int(rate * _PACING[self.mode] / (1 - self._base_loss))
+        return int(rate * _PACING[self.mode] / self._survivors)
+
+    @property
+    def _survivors(self) -> float:
+        """The share of packets that arrives, counted so that UP makes up for the rest."""
+        return 1 - max(0.0, self._base_loss - BASE_LOSS_BORNE)
 
     def _inflight(self, gain: float) -> int:
         """Bytes in flight that fill the path `gain` times."""
         rate = self.rate
         product = rate * self._min_rtt_ns / SECOND
-        return int((gain * product + rate * QUANTUM_NS / SECOND) / (1 - self._base_loss))
+        return int((gain * product + rate * QUANTUM_NS / SECOND) / self._survivors)
 
     # --- news ---------------------------------------------------------------------------------
 
@@ -282,7 +288,6 @@ class Bbr:
             return
         limit = max(self._inflight(WINDOW_GAIN), least)
         if self.mode is Mode.STARTUP:
-            if self.window < limit or self._delivery.delivered < 2 * self.window:
-                self.window += acked
+            self.window = max(self.window, min(self.window + acked, limit))
         else:
             self.window = max(least, min(self.window + acked, limit))

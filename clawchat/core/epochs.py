@@ -1,0 +1,82 @@
+"""The packet keys of one link: the epoch that sends, one before it and one after it.
+
+Rules: at most one previous, one current and one next epoch exist. The connection ids of an epoch
+lead here exactly as long as its keys exist; what is wiped is no longer found.
+Left to others: when an epoch begins and ends (`core.ratchet`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from clawchat.core.config import PATH_IDS_AHEAD
+from clawchat.core.crypto.schedule import EpochKeys
+from clawchat.core.instant import Instant
+from clawchat.core.secret import Secret
+
+
+class Epochs:
+    """`current` sends. `newest` may be one ahead of it, `previous` is one behind it or None.
+
+    `found(cid, keys, path_id)` is told of each connection id that may arrive, `lost(cid)` of each
+    that may not any more. `carried` says whether the current epoch has carried data of the
+    application, `began` when it began to send.
+    """
+
+    __slots__ = ("_dialer", "_found", "_lost", "began", "carried", "current", "newest", "previous")
+
+    def __init__(
+        self,
+        root: Secret,
+        *,
+        dialer: bool,
+        found: Callable[[bytes, EpochKeys, int], None],
+        lost: Callable[[bytes], None],
+        now: Instant,
+    ) -> None:
+        self._dialer = dialer
+        self._found = found
+        self._lost = lost
+        self.current = self.newest = self._add(root, 0)
+        self.previous: EpochKeys | None = None
+        self.carried = False
+        self.began = now
+
+    def install(self, root: Secret, epoch: int) -> None:
+        """Make the next epoch readable."""
+        assert self.newest is self.current, "at most one next epoch"
+        self.newest = self._add(root, epoch)
+
+    def switch(self, now: Instant) -> None:
+        """Send with the newest epoch; the one before it stays readable."""
+        assert self.previous is None, "at most one previous epoch"
+        self.previous, self.current = self.current, self.newest
+        self.carried = False
+        self.began = now
+
+    def is_new(self, keys: EpochKeys) -> bool:
+        """Whether a packet under `keys` says that the peer uses the epoch of a rotation."""
+        return keys is self.newest and (keys is not self.current or self.previous is not None)
+
+    def wipe_previous(self) -> None:
+        """Stragglers have had their time. Harmless when there is no previous epoch."""
+        keys, self.previous = self.previous, None
+        if keys is not None:
+            self._wipe(keys)
+
+    def wipe(self) -> None:
+        """Wipe every key; nothing can be sent or read afterwards."""
+        self.wipe_previous()
+        for keys in {self.current.epoch: self.current, self.newest.epoch: self.newest}.values():
+            self._wipe(keys)
+
+    def _add(self, root: Secret, epoch: int) -> EpochKeys:
+        keys = EpochKeys(root, epoch, self._dialer)
+        for path_id in range(PATH_IDS_AHEAD):
+            self._found(keys.open.cid(path_id), keys, path_id)
+        return keys
+
+    def _wipe(self, keys: EpochKeys) -> None:
+        for path_id in range(PATH_IDS_AHEAD):
+            self._lost(keys.open.cid(path_id))
+        keys.wipe()
