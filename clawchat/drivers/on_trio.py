@@ -63,8 +63,9 @@ async def open_runner(
                 yield runner
             except BaseException as error:  # raised again below, outside the nursery
                 trouble = error
-            with trio.move_on_after(CLOSING_SECONDS, shield=True):
-                await runner.close()
+            if not nursery.cancel_scope.cancel_called:  # else a task of the runner failed
+                with trio.move_on_after(CLOSING_SECONDS, shield=True):
+                    await runner.close()
             nursery.cancel_scope.cancel()
         if trouble is not None:
             raise trouble
@@ -202,18 +203,25 @@ class Runner:
         """Pass a notice to its peer; a link that was not dialled gets a peer when it is up."""
         peer = self.peers.get(link)
         if isinstance(notice, CredentialReused):
-            self.overheard(notice)
-        if peer is None:
+            self._warn(notice)
+        elif peer is None:
             if not isinstance(notice, Established):
-                return  # of a link that never came up, or of none
+                return  # of a link that never came up
             peer = self.peers[link] = Peer(self, link, dialer=False)
             peer.arrived(notice)
             self.accept(peer)
-            return
-        peer.arrived(notice)
-        if isinstance(notice, Closed):
-            del self.peers[link]
-            self._changed.unpark_all()
+        else:
+            peer.arrived(notice)
+            if isinstance(notice, Closed):
+                del self.peers[link]
+                self._changed.unpark_all()
+
+    def _warn(self, notice: CredentialReused) -> None:
+        """It concerns no link, but everybody who talks to that device."""
+        self.overheard(notice)
+        for peer in list(self.peers.values()):
+            if peer.closed is None and peer.file_id == notice.file_id:
+                peer.arrived(notice)
 
     def persist(self, action: Persist) -> None:
         """Save in a thread, then say so."""

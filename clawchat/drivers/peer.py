@@ -48,6 +48,7 @@ from clawchat.drivers.stream import LinkStream
 from clawchat.errors import CloseCode, LinkClosed, LocalError, StoreError, UnknownLink
 
 DATAGRAMS_KEPT: Final = 256  # unreliable datagrams waiting for the application; the oldest go
+ROTATE_RETRY_SECONDS: Final = 0.25
 DRAIN_SECONDS: Final = 2.0  # how long a clean exit waits for acknowledgements
 
 
@@ -206,10 +207,13 @@ class Peer:
         """Run the key ratchet now; returns the new epoch once both sides use it."""
         self._check_open()
         before = self._epoch
-        self.handle(RotateKeys(self.link))
         while self._epoch == before:
             self._check_open()
-            await self._changed.park()
+            # Ignored while stragglers of the last rotation have their time: ask again.
+            self.handle(RotateKeys(self.link))
+            with trio.move_on_after(ROTATE_RETRY_SECONDS):
+                while self._epoch == before and self.closed is None:
+                    await self._changed.park()
         return self._epoch
 
     def notices(self) -> AsyncIterator[Notice]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clawchat.drivers.peer import Peer
 
 UNACKNOWLEDGED_MAX: Final = 256 * 1024  # bytes; interactive: what is queued delays what follows
-UNACKNOWLEDGED_MAX_BULK: Final = 768 * 1024  # bytes; bulk: long fat paths need more in flight
+UNACKNOWLEDGED_MAX_BULK: Final = 1536 * 1024  # bytes; bulk: the window, and what comes next
 WRITE_MAX: Final = 128 * 1024  # bytes in one event, so that cancelling never waits for much
 
 CODE_CLOSED: Final = 0  # stream code: the application closed its end
@@ -55,6 +55,7 @@ class LinkStream(trio.abc.HalfCloseableStream):
         self._bound = UNACKNOWLEDGED_MAX_BULK if bulk else UNACKNOWLEDGED_MAX
         self._chunks: deque[Buffer] = deque()
         self._arrived_end = False
+        self._opened = stream & 1 == peer.dialer  # by the peer; else with the first write
         self._unacknowledged = 0
         self._sending = self._receiving = False
         self._torn = False  # a send stopped in the middle of its data
@@ -178,6 +179,7 @@ class LinkStream(trio.abc.HalfCloseableStream):
             return False
         except (UnknownLink, UnknownStream) as error:
             raise trio.BrokenResourceError("the stream is gone") from error
+        self._opened = True
         self._unacknowledged += len(data)
         return True
 
@@ -251,7 +253,7 @@ class LinkStream(trio.abc.HalfCloseableStream):
         if self.peer.closed is None:
             self._end_sending(code, reset=reset)
             self._consume(sum(map(len, self._chunks)))
-            if not self._arrived_end and self.reset_code is None:
+            if self._opened and not self._arrived_end and self.reset_code is None:
                 self._tell(StopStream(self.peer.link, self.id, code))
         self._closed = True
         self._chunks.clear()
@@ -260,6 +262,9 @@ class LinkStream(trio.abc.HalfCloseableStream):
 
     def _end_sending(self, code: int, *, reset: bool) -> None:
         if self._finished or (self._sent_end and not reset):
+            return
+        if not self._opened:  # the peer has never heard of it, and never will
+            self._sent_end = self._finished = True
             return
         try:
             if not reset and self._write(b"", end=True):

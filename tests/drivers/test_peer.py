@@ -674,3 +674,10 @@ async def test_a_clean_exit_waits_for_ended_streams_but_not_for_ever(
     nursery.start_soon(acknowledge)
     await peer.drain()
     assert trio.current_time() - began == pytest.approx(0.1)
+
+
+async def test_a_stream_that_was_never_used_is_never_heard_of(core: Script, peer: Peer) -> None:
+    await (await peer.open_stream()).aclose()
+    await (await peer.open_stream()).reset(3)
+    assert not core.events
+    assert not peer._streams
