@@ -432,16 +432,11 @@ class Link:
     def pack(self, now: Instant) -> None:
         """Append all that may be sent now to the actions."""
         transport = self.transport
-        if transport is None or not self.usable:
-            return
-        if self.handshake.phase is answering.Phase.SAVING:
+        if transport is None or self.ratchet is None or not self.usable:
             return
         self.ratchet.look(now)
-        left = (
-            self._config.epoch_packets_max
-            - EPOCH_PACKETS_KEPT
-            - transport.epochs.current.seal.sealed
-        )
+        may_send = self._config.epoch_packets_max - EPOCH_PACKETS_KEPT
+        left = may_send - transport.epochs.current.seal.sealed
         if left <= 0:
             self.close(CloseCode.KEYS_EXHAUSTED, "too many packets in one epoch", now)
             return

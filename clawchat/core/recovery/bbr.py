@@ -4,10 +4,10 @@ The largest delivery rate and the smallest round trip say how much the path hold
 rate with at most about twice that much in flight; look for more every few rounds (UP), let the
 queue that this made drain again (DOWN), and stay (CRUISE). Random loss does not slow us down.
 
-Two additions to draft-cardwell-iccrg-bbr. (1) Loss that remains while we send well below the
-path's rate is not ours: `_base_loss` is measured on packets sent in DOWN, and rate and window are
-raised so that as much arrives as the path takes. A mistake corrects itself: when the loss was
-ours after all, the next DOWN finds less of it. (2) A round of CRUISE with a long queue or much more
+Two additions to draft-cardwell-iccrg-bbr. (1) Loss that remains while we send at the path's
+rate or below is not ours: it is measured on packets sent in CRUISE and DOWN, and rate and window
+are raised to make up for most of it. A mistake corrects itself: since we make up for less than was
+measured, loss that was ours after all is less the next time. (2) A round of CRUISE with a long queue or much more
 loss than the base proves the rate wrong, so older samples are forgotten at once.
 
 Rules: deterministic; in flight never exceeds `window`.
@@ -43,7 +43,9 @@ BASE_LOSS_PACKETS: Final = 32  # the fewest that say something about the base lo
 BASE_LOSS_MEMORY: Final = 512
 BASE_LOSS_MAX: Final = 0.5
 BASE_LOSS_BORNE: Final = 0.05  # UP finds the rate again in spite of this much
-EXCESS_LOSS: Final = 0.2
+EXCESS_LOSS: Final = 0.2  # above the base, in CRUISE: the rate is wrong
+LOSS_INTOLERABLE: Final = 0.5  # in STARTUP: the path is full
+TELLING_PACKETS: Final = 32
 
 
 @unique
@@ -73,8 +75,10 @@ class Bbr:
 
     __slots__ = (
         "_base_loss",
+        "_best_rate",
         "_calm_delivered",
         "_calm_lost",
+        "_crowded",
         "_datagram",
         "_delivery",
         "_full_count",
@@ -92,7 +96,6 @@ class Bbr:
         "_round_rate",
         "_round_starts",
         "_rounds",
-        "_stale_cycles",
         "mode",
         "window",
     )
@@ -113,12 +116,12 @@ class Bbr:
         self.window = INITIAL_WINDOW_PACKETS * self._datagram
         self._mode_since: Instant = 0
         self._rate_now = self._rate_before = 0  # largest samples of this and the last cycle
-        self._full_rate = self._full_count = 0
+        self._full_rate = self._full_count = self._best_rate = 0
+        self._crowded = False  # the last round of CRUISE had a queue
         self._rounds = 0  # in this mode
         self._round_starts = self._round_ends
         self._round_rate = self._round_lost = self._round_min_rtt_ns = 0
         self._probe_rtt_done_at: Instant = 0
-        self._stale_cycles = 0
 
     # --- the model ----------------------------------------------------------------------------
 
@@ -160,7 +163,7 @@ class Bbr:
         if in_flight == 0 and record.at - self._last_ack_at > IDLE_NS and self._last_ack_at:
             self._restart()
         self._delivery.stamp(record, in_flight)
-        record.calm = self.mode is Mode.DOWN
+        record.calm = self.mode is Mode.DOWN or self.mode is Mode.CRUISE
 
     def on_app_limited(self, in_flight: int) -> None:
         self._delivery.limited(in_flight)
@@ -204,14 +207,20 @@ class Bbr:
         return self._round_min_rtt_ns > 1.25 * self._min_rtt_ns + 4 * MILLISECOND
 
     def _loss(self) -> float:
-        """The share of this round's bytes that was lost."""
-        delivered = self._delivery.delivered - self._round_starts
-        return self._round_lost / max(1, delivered + self._round_lost)
+        """The share of this round's bytes that was lost; 0 when there were too few to tell."""
+        total = self._delivery.delivered - self._round_starts + self._round_lost
+        return self._round_lost / total if self._telling() else 0.0
+
+    def _telling(self) -> bool:
+        """Whether this round had enough packets for chance not to matter much."""
+        total = self._delivery.delivered - self._round_starts + self._round_lost
+        return total >= TELLING_PACKETS * self._datagram
 
     # --- rounds and modes ---------------------------------------------------------------------
 
     def _round_over(self, sample: Sample, in_flight: int, now: Instant) -> None:
         self._rounds += 1
+        self._learn_base_loss()
         if self.mode is Mode.STARTUP and not sample.app_limited:
             self._look_for_full_path()
         elif self.mode is Mode.CRUISE and not sample.app_limited:
@@ -226,13 +235,14 @@ class Bbr:
         if self._round_rate >= FULL_GROWTH * self._full_rate:
             self._full_rate, self._full_count = self._round_rate, 0
             return
-        self._full_count += 1
-        crowded = self._queued() or self._loss() > self._base_loss + EXCESS_LOSS
-        if self._full_count >= FULL_ROUNDS or crowded:
+        if self._queued() or self._loss() > LOSS_INTOLERABLE:
             self._full_count = FULL_ROUNDS
+        elif self._telling():
+            self._full_count += 1
 
     def _check_model(self) -> None:
-        if self._queued() or self._loss() > self._base_loss + EXCESS_LOSS:
+        self._crowded = self._queued()
+        if self._crowded or self._loss() > self._base_loss + EXCESS_LOSS:
             self._rate_now = self._rate_before = self._round_rate or self.rate
 
     def _enter(self, mode: Mode, now: Instant) -> None:
@@ -244,14 +254,14 @@ class Bbr:
         mode, since = self.mode, now - self._mode_since
         if mode is Mode.STARTUP:
             if self._full_count >= FULL_ROUNDS:
+                self._best_rate = self.rate
                 self._enter(Mode.DRAIN, now)
         elif mode is Mode.DRAIN:
             if in_flight <= self._inflight(1.0) or self._rounds >= 4:
                 self._enter(Mode.CRUISE, now)
         elif mode is Mode.CRUISE:
             if self._rounds >= CRUISE_ROUNDS:
-                self._full_rate = self.rate
-                self._enter(Mode.UP, now)
+                self._look_for_more(now)
         elif mode is Mode.UP:
             filled = in_flight >= self._inflight(UP_GAIN)
             if since > self._min_rtt_ns and (filled or self._rounds >= 2):
@@ -268,9 +278,17 @@ class Bbr:
             self._probe_rtt_done_at = now + PROBE_RTT_NS
             self._enter(Mode.PROBE_RTT, now)
 
+    def _look_for_more(self, now: Instant) -> None:
+        """UP in small steps; by doubling when we lost half of the rate and see no queue."""
+        self._full_rate, self._full_count = self.rate, 0
+        self._best_rate = max(self._best_rate, self.rate)
+        if 2 * self.rate < self._best_rate and not self._crowded:
+            self._enter(Mode.STARTUP, now)
+        else:
+            self._enter(Mode.UP, now)
+
     def _end_cycle(self, now: Instant) -> None:
         self._rate_before, self._rate_now = self._rate_now or self._rate_before, 0
-        self._learn_base_loss()
         self._enter(Mode.DOWN, now)
 
     def _learn_base_loss(self) -> None:

@@ -27,7 +27,7 @@ PACKET_THRESHOLD: Final = 3
 PACKET_THRESHOLD_MAX: Final = 96
 TIME_EIGHTHS: Final = 9  # of the round trip: RFC 9002's 9/8
 TIME_EIGHTHS_MAX: Final = 16
-PTO_NS_MAX: Final = 15 * SECOND
+PTO_NS_MAX: Final = 3 * SECOND  # doubling ends here: a path that comes back is soon noticed
 PTO_DOUBLINGS_MAX: Final = 10
 PROBES: Final = 2  # packets for each probe timeout
 PERSISTENT_PTOS: Final = 3
@@ -356,8 +356,9 @@ class Recovery:
             return self._loss_at
         if not self._flight:
             return None
-        doubled = self.rtt.pto_ns << min(self.pto_count, PTO_DOUBLINGS_MAX)
-        return self._probe_base + min(doubled, PTO_NS_MAX)
+        pto = self.rtt.pto_ns
+        doubled = pto << min(self.pto_count, PTO_DOUBLINGS_MAX)
+        return self._probe_base + max(pto, min(doubled, PTO_NS_MAX))
 
     def due(self, now: Instant) -> Outcome:
         """Act on `deadline` when it has come: report losses, or owe `probes`. Harmless early."""
