@@ -30,6 +30,12 @@ MODULES: Final = (
     "clawchat.core.wire.parameters",
     "clawchat.core.wire.frames",
     "clawchat.core.wire.control",
+    "clawchat.core.streams.windows",
+    "clawchat.core.streams.streams",
+    "clawchat.core.recovery.rtt",
+    "clawchat.core.recovery.recovery",
+    "clawchat.core.recovery.received",
+    "clawchat.core.recovery.path_mtu",
 )
 _LINE: Final = re.compile(r"^([A-Z][A-Z0-9_]*)(?:: Final)? = ([^#\n]+?)\s+# (.+)$", re.MULTILINE)
 _MEMBER: Final = re.compile(r"^    ([A-Z][A-Z0-9_]*) = 0x[0-9A-Fa-f]+\s+# (.+)$", re.MULTILINE)

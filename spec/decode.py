@@ -335,7 +335,7 @@ def full_number(low: int, largest: int) -> int:
 
 
 def open_packet(datagram: bytes, keys: Case, epoch: int, path_id: int, largest: int) -> Case:
-    if len(datagram) < 30:
+    if len(datagram) < 29:
         raise Refused("empty")
     cid, header, sealed = datagram[:8], datagram[8:13], datagram[13:]
     if cid != path_cid(keys["cid"], path_id):

@@ -333,7 +333,7 @@ def _packets() -> Iterator[Case]:
         yield _bad(f"{what} altered", good | {"datagram": _flipped(data, at % len(data))}, "tag")
     yield _bad("of another epoch", good | {"epoch": 1}, "tag")
     yield _bad("of the other side", good | {"side": "listener"}, "connection id")
-    yield _bad("cut to its header", good | {"datagram": good["datagram"][:29]}, "too short")
+    yield _bad("cut to its header", good | {"datagram": good["datagram"][:28]}, "too short")
 
 
 def _packet(
