@@ -11,7 +11,7 @@ Left to others: one peer's affairs (`core.link`), sockets and clocks (`clawchat.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Final
@@ -64,6 +64,9 @@ from clawchat.core.timers import Timer
 from clawchat.errors import CloseCode, Drop, LinkLimit, LinkTaken, Malformed, UnknownLink
 
 COOKIE_KEY_SIZE: Final = 32
+REFUSED_KEPT_MAX: Final = (
+    64  # refused HELLOs that cost no public-key operation when they come again
+)
 
 
 class Endpoint:
@@ -85,8 +88,8 @@ class Endpoint:
         self._unix_ns_at_zero = unix_ns - now
         self._registry: Registry[Link] = Registry()
         self._links: dict[int, Link] = {}
-        self._calls: dict[bytes, Link] = {}  # by the hint under which the answer comes
         self._pending: dict[bytes, Link] = {}  # answered HELLOs, by their Noise message
+        self._refused: deque[bytes] = deque(maxlen=REFUSED_KEPT_MAX)
         self._issuer = Issuer(self.static, entropy)
         self._cookie_key = Secret(entropy(COOKIE_KEY_SIZE))
         self._agenda: list[tuple[Instant, int, Link]] = []
@@ -105,7 +108,7 @@ class Endpoint:
         issuer = self._issuer
         if issuer.due is not None and issuer.due <= now:
             bootstrap.TABLE.fire(issuer, bootstrap.FileDue(now, self._unix_s(now)), self._trace)
-            self._publish()
+            self._publish(now)
         while self._agenda and self._agenda[0][0] <= now:
             at, _, link = heappop(self._agenda)
             if link.agenda_at == at:
@@ -189,7 +192,6 @@ class Endpoint:
         link.forget()
         if self._links.get(link.id) is link:
             del self._links[link.id]
-        self._calls = {hint: call for hint, call in self._calls.items() if call is not link}
         self._pending = {key: other for key, other in self._pending.items() if other is not link}
 
     # --- arriving -----------------------------------------------------------------------------
@@ -249,7 +251,7 @@ class Endpoint:
             raise LinkTaken("a dialled link needs a positive id that is not in use")
         if len(self._links) >= self.config.max_links:
             raise LinkLimit(f"at most {self.config.max_links} links at a time")
-        if any(link.file_id == event.pairing.file_id for link in self._calls.values()):
+        if any(link.file_id == event.pairing.file_id for link in self._registry.calls.values()):
             raise LinkTaken("this pairing is being dialled already")
         link = Link(
             event.link,
@@ -263,22 +265,14 @@ class Endpoint:
         )
         self._links[link.id] = link
         link.dial(now)
-        self._follow_call(link)
         self._touch(link)
-
-    def _follow_call(self, link: Link) -> None:
-        """An attempt began or ended: mind the hint under which its answer comes."""
-        self._calls = {hint: call for hint, call in self._calls.items() if call is not link}
-        hint = link.awaited_hint
-        if hint is not None:
-            self._calls[hint] = link
 
     # --- envelopes ----------------------------------------------------------------------------
 
     def _on_envelope(self, datagram: bytes, path: Path, now: Instant) -> None:
         """A datagram without a connection id of ours: a HELLO, an answer to ours, or noise."""
         hint = datagram[:HINT_SIZE]
-        call = self._calls.get(hint)
+        call = self._registry.calls.get(hint)
         known = self._registry.hints.get(hint)
         if (call is None and known is None) or len(datagram) not in ENVELOPE_SIZES:
             self._registry.drops[Drop.STRANGER] += 1
@@ -286,7 +280,6 @@ class Endpoint:
         try:
             if call is not None:
                 call.take_answer(path, datagram, now)
-                self._follow_call(call)
                 self._touch(call)
             elif known is not None:
                 self._on_hello(known, datagram, path, now)
@@ -360,10 +353,12 @@ class Endpoint:
 
         A recorded HELLO proves nothing, so the alarm waits for one that repeats our cookie.
         """
-        hello = self._verify(pairing, old.generation, message)
         self._registry.drops[Drop.SUPERSEDED] += 1
-        if check_cookie(self._cookie_key, hello.cookie, old.hint, path.remote, now):
-            self._report_reuse(pairing, old.generation, path)
+        if message not in self._refused:
+            hello = self._verify(pairing, old.generation, message)
+            self._refused.append(message)
+            if check_cookie(self._cookie_key, hello.cookie, old.hint, path.remote, now):
+                self._report_reuse(pairing, old.generation, path)
         cookie = make_cookie(self._cookie_key, old.hint, path.remote, now)
         refusal = seal_refusal(old, cookie, self._entropy)
         self._registry.out.append(Transmit(path, [refusal]))
@@ -412,7 +407,7 @@ class Endpoint:
         if first:
             redeemed = bootstrap.FileRedeemed(now, pairing.file_id)
             bootstrap.TABLE.fire(self._issuer, redeemed, self._trace)
-            self._publish()
+            self._publish(now)
         if link.handshake.phase is not answering.Phase.SAVING:
             return
         for other in list(self._links.values()):
@@ -426,13 +421,18 @@ class Endpoint:
         self._registry.remember(event.pairing)
 
     def _on_forget(self, event: Forget, now: Instant) -> None:
-        self._registry.forget(event.file_id)
-        for waiting in [x for x in self._pending.values() if x.file_id == event.file_id]:
-            self._displace(waiting, now)
+        self._forget_pairing(event.file_id, now)
         for link in list(self._links.values()):
             if link.file_id == event.file_id and not link.dialer:
                 link.close(CloseCode.REVOKED, "this device is no longer accepted", now)
                 self._touch(link)
+
+    def _forget_pairing(self, file_id: bytes, now: Instant) -> None:
+        """Neither its generations nor its answered HELLOs count any more."""
+        self._registry.forget(file_id)
+        for waiting in list(self._pending.values()):
+            if waiting.file_id == file_id:
+                self._displace(waiting, now)
 
     def _unix_s(self, now: Instant) -> int:
         return (self._unix_ns_at_zero + now) // SECOND
@@ -440,21 +440,21 @@ class Endpoint:
     def _on_publish(self, event: PublishBootstrap, now: Instant) -> None:
         asked = bootstrap.IssueAsked(now, event.candidates, self._unix_s(now))
         bootstrap.TABLE.fire(self._issuer, asked, self._trace)
-        self._publish()
+        self._publish(now)
 
     def _on_withdraw(self, _event: WithdrawBootstrap, now: Instant) -> None:
         bootstrap.TABLE.fire(self._issuer, bootstrap.IssueStopped(now), self._trace)
-        self._publish()
+        self._publish(now)
 
-    def _publish(self) -> None:
+    def _publish(self, now: Instant) -> None:
         """Pass the issuer's actions on, and accept exactly the files that are live."""
         issued, self._issuer.out = self._issuer.out, []
         for action in issued:
             if isinstance(action, Publish):
                 self._registry.remember(_first_pairing(action))
-        for pairing in list(self._registry.pairings.values()):
+        for pairing in self.pairings:
             if pairing.peer_static is None and pairing.file_id not in self._issuer.live:
-                self._registry.forget(pairing.file_id)
+                self._forget_pairing(pairing.file_id, now)
         self._registry.out += issued
 
     # --- the application ----------------------------------------------------------------------

@@ -143,20 +143,15 @@ class Link:
         self._start_attempt(self.handshake, StartAttempt(0, b""))
         self._fire_handshake(dialing.HelloDue(now), now)
 
-    @property
-    def awaited_hint(self) -> bytes | None:
-        """The hint under which an answer to our HELLO would come."""
-        return None if self._attempt is None else self._attempt.hint
-
     def take_answer(self, path: Path, datagram: bytes, now: Instant) -> None:
-        """A datagram under `awaited_hint`. Raises `Malformed`, changing nothing."""
+        """A datagram under our call's hint. Raises `Malformed`, changing nothing."""
         assert self._attempt is not None
         found = self._attempt.read_answer(datagram)
         if not isinstance(found, tuple):
             self._fire_handshake(dialing.Refused(now, found.cookie), now)
             return
         agreement, seen = found
-        self._attempt = None
+        self._end_attempt()
         self._agree(agreement, path, now)
         assert isinstance(self.handshake, Dialing)
         if self.transport is not None and self.handshake.hellos == 1:
@@ -164,7 +159,14 @@ class Link:
         self._notify(Observed(seen))
         self._fire_handshake(dialing.ReplyVerified(now, agreement.next_credential), now)
 
+    def _end_attempt(self) -> None:
+        """No answer is awaited any more."""
+        if self._attempt is not None:
+            self._registry.calls.pop(self._attempt.hint, None)
+            self._attempt = None
+
     def _start_attempt(self, machine: Dialing, command: StartAttempt) -> None:
+        self._end_attempt()
         self._attempt = DialAttempt(
             self._config.identity,
             machine.pairing,
@@ -173,6 +175,7 @@ class Link:
             command.cookie,
             self._entropy,
         )
+        self._registry.calls[self._attempt.hint] = self
 
     # --- answering ----------------------------------------------------------------------------
 
@@ -414,7 +417,8 @@ class Link:
     def _bury(self) -> None:
         """Wipe every key and forget every route; what the application keeps is its notice."""
         self._stop_timers()
-        self._attempt = self._answer = None
+        self._end_attempt()
+        self._answer = None
         transport = self.transport
         if transport is not None:
             transport.epochs.wipe()

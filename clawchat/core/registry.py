@@ -31,11 +31,15 @@ class Route(Generic[L]):
 
 @define(eq=False)
 class Registry(Generic[L]):
-    """`pairings` are those we listen for, by file id; `hints` find their generations."""
+    """`pairings` are those we listen for, by file id; `hints` find their generations.
+
+    `calls` finds the link that dials by the hint under which its answer comes.
+    """
 
     routes: dict[bytes, Route[L]] = field(factory=dict)
     pairings: dict[bytes, Pairing] = field(factory=dict)
     hints: dict[bytes, tuple[bytes, Credential | Superseded]] = field(factory=dict)
+    calls: dict[bytes, L] = field(factory=dict)
     drops: Counter[Drop] = field(factory=Counter)
     out: list[Action] = field(factory=list)
     saving: dict[int, tuple[L, Pairing]] = field(factory=dict)

@@ -56,7 +56,7 @@ from clawchat.errors import (
 BATCH_BYTES: Final = 65_000  # one send with segmentation offload takes at most 65,507 bytes,
 BATCH_PACKETS: Final = 64  # and at most 64 segments
 CHALLENGES_MAX: Final = 4  # answers owed to PATH_CHALLENGEs; a peer that sends more gets the last
-PINGS_MAX: Final = 64  # measurements waiting to be sent
+PINGS_MAX: Final = 64  # measurements under way
 ACK_SIZE_MAX: Final = 300  # 33 ranges of at most 8 bytes, with some air
 STREAM_HEAD_MAX: Final = 32  # below this no STREAM frame with a useful amount of data fits
 PATH_ID: Final = 0  # until a link can move to another path
@@ -80,6 +80,7 @@ class Transport:
         "_challenges",
         "_control",
         "_held",
+        "_pinging",
         "_pings",
         "_probe_wanted",
         "datagrams",
@@ -130,6 +131,7 @@ class Transport:
         self._control = ControlReader()
         self._held: list[tuple[int, bytes]] = []
         self._pings: deque[int] = deque()
+        self._pinging: set[int] = set()  # asked for and not answered
         self._challenges: deque[bytes] = deque(maxlen=CHALLENGES_MAX)
         self._probe_wanted = False
 
@@ -306,14 +308,17 @@ class Transport:
         if kind == ItemKind.ACKED_UP_TO:
             self.received.forget(item[1])
         elif kind == ItemKind.PING:
-            self.notices.append(Ponged(item[1], now - sent.at))
+            if item[1] in self._pinging:  # a copy that was thought lost says nothing new
+                self._pinging.remove(item[1])
+                self.notices.append(Ponged(item[1], now - sent.at))
         elif kind < ItemKind.ACKED_UP_TO:
             self.streams.acked(item)
 
     def _lost(self, item: Item) -> None:
         kind = item[0]
         if kind == ItemKind.PING:
-            self._pings.appendleft(item[1])
+            if item[1] in self._pinging:
+                self._pings.appendleft(item[1])
         elif kind < ItemKind.ACKED_UP_TO:
             self.streams.lost(item)
 
@@ -321,8 +326,9 @@ class Transport:
 
     def ping(self, token: int) -> None:
         """Measure a round trip. Raises `BufferFull` when too many are waiting."""
-        if len(self._pings) >= PINGS_MAX:
-            raise BufferFull("too many pings are waiting")
+        if len(self._pinging) >= PINGS_MAX or token in self._pinging:
+            raise BufferFull("too many pings are under way, or one with this token")
+        self._pinging.add(token)
         self._pings.append(token)
 
     def probe(self) -> None:
