@@ -166,6 +166,7 @@ class AgentClient:
     async def start(self, conversation: str, text: str, *, key: str) -> Run:
         """Send a message; the reply is followed with `events`, now or later, here or elsewhere."""
         path = f"/v1/conversations/{conversation}/messages"
+        text = text.encode("utf-8", "replace").decode()  # a terminal may give half characters
         return _known(Run, await self._ask("POST", path, json={"text": text}, key=key))
 
     def events(self, run: str, *, after: int = 0) -> RunEvents:

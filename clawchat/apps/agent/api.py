@@ -9,6 +9,8 @@ Left to others: keeping (`store`), replying (`runs`), refusing web pages (`guard
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -56,10 +58,10 @@ class Api:
             routes=[
                 Route("/v1/health", self.health),
                 Route("/v1/agent", self.agent),
-                Route("/v1/conversations", self.list_conversations),
-                Route("/v1/conversations", self.create_conversation, methods=["POST"]),
-                Route(conversation, self.get_conversation),
-                Route(conversation, self.delete_conversation, methods=["DELETE"]),
+                _route(
+                    "/v1/conversations", GET=self.list_conversations, POST=self.create_conversation
+                ),
+                _route(conversation, GET=self.get_conversation, DELETE=self.delete_conversation),
                 Route(f"{conversation}/messages", self.send_message, methods=["POST"]),
                 Route("/v1/runs/{run}", self.get_run),
                 Route("/v1/runs/{run}/events", self.run_events),
@@ -154,6 +156,19 @@ class Api:
         return EventStream(EndedRun(self.store, record), after, self.heartbeat, None)
 
 
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _route(path: str, **handlers: Handler) -> Route:
+    """One address with a handler per method, so that a 405 can name them all."""
+
+    async def dispatch(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await handlers[method](request)
+
+    return Route(path, dispatch, methods=list(handlers))
+
+
 @frozen(eq=False)
 class EventStream:
     """A response that follows a run until it ends or the listener goes."""
@@ -211,10 +226,11 @@ async def _body(request: Request) -> dict[str, Any]:
         raise ProblemError(NOT_JSON)
     body = bytearray()
     try:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > BODY_MAX:
-                raise ProblemError(_too_large("body", BODY_MAX))
+        async with aclosing(request.stream()) as pieces:
+            async for piece in pieces:
+                body += piece
+                if len(body) > BODY_MAX:
+                    raise ProblemError(_too_large("body", BODY_MAX))
     except ClientDisconnect:
         raise ProblemError(_bad_request("body", "ended early")) from None
     try:

@@ -37,9 +37,9 @@ async def serve_http(app: ASGIApp, listening: socket.socket) -> None:
     config.include_server_header = False
     config.h11_max_incomplete_size = 32 * 1024  # headers; the gateway passes on at most 16 KiB
     handle = tcp_server_handler(
-        ASGIWrapper(app),
+        ASGIWrapper(app),  # type: ignore[arg-type]  # anycorn has scope types of its own
         config,
-        WorkerContext(None),  # type: ignore[arg-type]
+        WorkerContext(None),
         ConnectionState({}),
     )
     room = trio.Semaphore(CONNECTIONS_MAX)
