@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clawchat.core.credential import Superseded
+from clawchat.core.credential import Credential
 from clawchat.core.crypto import bootstrap, envelope
 from clawchat.core.crypto.packets import DIALER, LISTENER, OpenKeys
 from clawchat.core.secret import Secret
@@ -113,7 +113,7 @@ def test_parameters_to_refuse_are_refused(case: dict[str, object]) -> None:
 )
 def test_an_envelope_to_refuse_is_refused(case: dict[str, object]) -> None:
     inputs = given(case)
-    key = Superseded(0, b"", Secret(bytes.fromhex(str(inputs["envelope_key"]))))
+    key = Credential(0, b"", Secret(bytes.fromhex(str(inputs["envelope_key"]))), Secret(b""))
     datagram = bytes.fromhex(str(inputs["datagram"]))
     with pytest.raises(Malformed):
         envelope.open_hello(key, datagram) if inputs["kind"] == "hello" else envelope.open_reply(
