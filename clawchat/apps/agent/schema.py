@@ -7,13 +7,16 @@ Left to others: the thread, the transaction and the errors (`store`).
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypeVar
 
 import apsw
 from attrs import frozen
 
 from clawchat.apps.events import RunFailed, RunStarted, Token, decode_event, encode_event
 from clawchat.apps.problems import Problem, ProblemError
+
+T = TypeVar("T")
 
 MIGRATIONS: Final = (
     """
@@ -152,6 +155,19 @@ def configure(db: apsw.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL").fetchall()
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA foreign_keys = ON")
+
+
+def transaction(db: apsw.Connection, work: Callable[[apsw.Connection], T]) -> T:
+    """Do `work`, all of it or nothing."""
+    db.execute("BEGIN")
+    try:
+        result = work(db)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk makes SQLite roll back by itself
+            db.execute("ROLLBACK")
+        raise
+    return result
 
 
 def migrate(db: apsw.Connection) -> None:

@@ -96,13 +96,11 @@ class Store:
     ) -> T:
         """Run `work` in a transaction. Shielded: memory and file must not tell two stories."""
 
-        def transaction() -> T:
-            with self._db:  # in its own thread the connection is the ordinary one
-                return work(self._db, *args, **kwargs)
-
         with trio.CancelScope(shield=True):
             try:
-                result: T = await self._db.async_run(transaction)
+                result: T = await self._db.async_run(
+                    schema.transaction, self._db, lambda db: work(db, *args, **kwargs)
+                )
             except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError) as error:
                 raise ProblemError(_disk_problem(self.folder, error)) from None
         return result
