@@ -7,8 +7,9 @@ queue that this made drain again (DOWN), and stay (CRUISE). Random loss does not
 Two additions to draft-cardwell-iccrg-bbr. (1) Loss that remains while we send at the path's
 rate or below is not ours: it is measured on packets sent in CRUISE and DOWN, and rate and window
 are raised to make up for most of it. A mistake corrects itself: since we make up for less than was
-measured, loss that was ours after all is less the next time. (2) A round of CRUISE with a long queue or much more
-loss than the base proves the rate wrong, so older samples are forgotten at once.
+measured, loss that was ours after all is less the next time. (2) A round of CRUISE with a long
+queue or much more loss than the base proves the rate wrong, so older samples are forgotten at
+once.
 
 Rules: deterministic; in flight never exceeds `window`.
 Left to others: pacing out the rate (`pacing`).

@@ -16,21 +16,28 @@ from clawchat.core.recovery.rtt import MAX_ACK_DELAY_NS
 from clawchat.core.wire.frames import ACK_RANGES_SENT_MAX, Ack
 
 RANGES_KEPT_MAX: Final = 1 + ACK_RANGES_SENT_MAX
-CROWDED_RANGES: Final = 8  # from here on it is worth asking the peer to acknowledge our ACKs
+CROWDED_RANGES: Final = 8  # from here on it is worth asking the peer to acknowledge our ACKs ...
+CROWDED_EVERY: Final = 32  # ... now and then
 ELICITING_MAX: Final = 2  # packets that may wait before an ACK goes at once
 
 
 class Received:
-    """Packet numbers of one direction. `ack_at` is when an ACK must go, None when none is owed."""
+    """Packet numbers of one direction. `ack_at` is when an ACK must go, None when none is owed.
 
-    __slots__ = ("_eliciting", "_largest_at", "_next", "_ranges", "ack_at")
+    `crowded`: ACKs have grown long, so the packet of the one just made should elicit an ACK itself
+    (by a PING when it has nothing else), so that `forget` follows.
+    """
+
+    __slots__ = ("_eliciting", "_largest_at", "_next", "_ranges", "_unasked", "ack_at", "crowded")
 
     def __init__(self) -> None:
         self._ranges = RangeSet()
         self._next = 0  # above the largest number received
         self._largest_at: Instant = 0
         self._eliciting = 0
+        self._unasked = CROWDED_EVERY  # ACKs since the last one that was to be acknowledged
         self.ack_at: Instant | None = None
+        self.crowded = False
 
     def note(self, first: int, last: int, now: Instant, eliciting: bool) -> None:
         """Packets `first` to `last` (both included) arrived together."""
@@ -55,6 +62,10 @@ class Received:
         self.ack_at = None
         if not self._ranges:
             return None
+        self._unasked += 1
+        self.crowded = len(self._ranges) >= CROWDED_RANGES and self._unasked >= CROWDED_EVERY
+        if self.crowded:
+            self._unasked = 0
         delay_us = max(0, now - self._largest_at) // MICROSECOND
         return Ack(self._ranges.newest(RANGES_KEPT_MAX), delay_us)
 
@@ -62,11 +73,6 @@ class Received:
     def largest(self) -> int:
         """The largest number received, -1 before any."""
         return self._next - 1
-
-    @property
-    def crowded(self) -> bool:
-        """Whether ACKs have grown long: make the next one eliciting, so that `forget` follows."""
-        return len(self._ranges) >= CROWDED_RANGES
 
     def forget(self, below: int) -> None:
         """The peer knows about every number below this one."""

@@ -161,20 +161,19 @@ class SendStream:
         pack = heads[len(prefix)].pack
         if start == stop:
             return [pack(prefix, start | flag)]
-        payloads = []
-        view, origin = self._chunk_at(start, stop)
-        edge = origin + len(view)
+        payloads: list[bytes] = []
         while start < stop:
-            until = min(start + chunk, stop)
-            if until <= edge:
-                data = view[start - origin : until - origin]
-                payloads.append(pack(prefix, start | flag) + data)
-            else:
+            view, origin = self._chunk_at(start, stop)
+            whole = (min(stop, origin + len(view)) - start) // chunk * chunk  # bytes
+            payloads += [
+                pack(prefix, at | flag) + view[at - origin : at - origin + chunk]
+                for at in range(start, start + whole, chunk)
+            ]
+            start += whole
+            if start < stop:  # one that is short, or needs bytes of the next chunk as well
+                until = min(start + chunk, stop)
                 payloads.append(pack(prefix, start | flag) + self._bytes(start, until))
-                if until < stop:
-                    view, origin = self._chunk_at(until, stop)
-                    edge = origin + len(view)
-            start = until
+                start = until
         return payloads
 
     def _chunk_at(self, offset: int, stop: int) -> tuple[memoryview, int]:

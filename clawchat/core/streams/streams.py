@@ -58,6 +58,8 @@ class Streams:
 
     __slots__ = (
         "_announced",
+        "_arrived",
+        "_arriving",
         "_blocked",
         "_credit",
         "_credit_limit",
@@ -91,15 +93,31 @@ class Streams:
         self._due: dict[Item, None] = {}  # frames to send, in the order in which they fell due
         self._drained: dict[int, SendStream] = {}
         self._notices: list[Notice] = []
+        self._arriving = CONTROL_STREAM  # the stream of `_arrived`
+        self._arrived: list[Buffer] = []  # bytes in order that no notice tells of yet
 
     @property
     def notices(self) -> list[Notice]:
         """What to tell the application; whoever takes them clears the list."""
+        if self._arrived:
+            self._flush()
         if self._drained:
             for stream, send in self._drained.items():
                 self._notices.append(StreamDrained(stream, send.buffered, send.delivered))
             self._drained.clear()
         return self._notices
+
+    def _tell(self, notice: Notice) -> None:
+        if self._arrived:
+            self._flush()
+        self._notices.append(notice)
+
+    def _flush(self) -> None:
+        """Make one notice of what came in order on one stream, as many packets as it were."""
+        arrived = self._arrived
+        data = arrived[0] if len(arrived) == 1 else b"".join(arrived)
+        self._notices.append(StreamData(self._arriving, data, False))
+        self._arrived = []
 
     def __len__(self) -> int:
         """How many streams are live, without the control stream."""
@@ -201,7 +219,7 @@ class Streams:
             raise Violation(CloseCode.STREAM_STATE, "a frame for a stream that does not exist")
         if sequence >= self._announced:
             raise Violation(CloseCode.STREAM_LIMIT, "more streams than were granted")
-        self._notices.append(StreamOpened(stream))
+        self._tell(StreamOpened(stream))
         return self._make(stream)
 
     def _make(self, stream: int) -> _Stream:
@@ -253,7 +271,11 @@ class Streams:
         ):
             receive.next = window.received = offset + size
             link.received += size
-            self._notices.append(StreamData(stream, data, False))
+            if stream != self._arriving:
+                if self._arrived:
+                    self._flush()
+                self._arriving = stream
+            self._arrived.append(data)
             return
         self._on_stream(stream, entry, offset, data, fin)
 
@@ -291,7 +313,7 @@ class Streams:
             ready = [b""]
         last = len(ready) - 1
         for at, piece in enumerate(ready):
-            self._notices.append(StreamData(stream, piece, at_end and at == last))
+            self._tell(StreamData(stream, piece, at_end and at == last))
 
     def on_reset(self, stream: int, code: int, final_size: int) -> None:
         """A RESET frame. Raises `Violation`."""
@@ -312,7 +334,7 @@ class Streams:
             receive.reset = True
             receive.discard()
             self._consume_link(final_size - receive.window.consumed)
-            self._notices.append(StreamReset(stream, code))
+            self._tell(StreamReset(stream, code))
         self._maybe_finish(stream, entry)
 
     def on_stop(self, stream: int, code: int) -> None:
@@ -322,7 +344,7 @@ class Streams:
         if entry is None or entry.send.done or entry.send.reset_code is not None:
             return
         self._give_up(stream, entry, code)
-        self._notices.append(StreamStopped(stream, code))
+        self._tell(StreamStopped(stream, code))
 
     def on_max_data(self, limit: int) -> None:
         """A MAX_DATA frame: all streams together may carry `limit` bytes."""
@@ -346,7 +368,7 @@ class Streams:
         """A MAX_STREAMS frame."""
         if limit > self._granted:
             self._granted = limit
-            self._notices.append(StreamsGranted(limit))
+            self._tell(StreamsGranted(limit))
 
     def _refuse_control(self, stream: int) -> None:
         if stream == CONTROL_STREAM:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import heapq
 import sys
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from attrs import define, field
 
 from clawchat.core.actions import StreamData, StreamDrained
 from clawchat.core.events import StreamClass, stream_id
-from clawchat.core.instant import MICROSECOND, MILLISECOND, SECOND, Instant
+from clawchat.core.instant import MILLISECOND, SECOND, Instant
 from clawchat.core.recovery.bbr import Bbr
 from clawchat.core.recovery.congestion import Congestion, NewReno
 from clawchat.core.recovery.contents import Item, ItemKind, Sent
@@ -280,9 +281,7 @@ class End:
         record.size = len(payloads[0]) + OVERHEAD
         self.recovery.sent(record)
         for number, payload in enumerate(payloads, record.first):
-            self.out.send(
-                len(payload) + OVERHEAD, lambda n=number, p=payload: self.other.arrive(n, p)
-            )
+            self.out.send(len(payload) + OVERHEAD, partial(self.other.arrive, number, payload))
 
     def _set_timer(self) -> None:
         times = [self.recovery.deadline, self.received.ack_at]
@@ -413,7 +412,9 @@ def row(name: str, controller: Callable[[int], Congestion], seconds: int, **setu
     )
 
 
-def completion(name: str, controller: Callable[[int], Congestion], size: int, **setup: float) -> None:
+def completion(
+    name: str, controller: Callable[[int], Congestion], size: int, **setup: float
+) -> None:
     run = pair(controller=controller, **setup)  # type: ignore[arg-type]
     took = run.transfer(size, 900 * SECOND)
     ideal = size / goodput(setup["mbit"]) + setup["rtt_ms"] / 1000
@@ -438,9 +439,7 @@ def main() -> None:
             row(name, controller, 20, mbit=10, rtt_ms=100, queue=0.1)
         if "bursts" in pick:
             for rtt in (20, 50, 200):
-                completion(
-                    name, controller, 5_000_000, mbit=20, rtt_ms=rtt, loss=0.3, burst_max=3
-                )
+                completion(name, controller, 5_000_000, mbit=20, rtt_ms=rtt, loss=0.3, burst_max=3)
         if "cells" in pick:
             for size in (1_000_000, 10_000_000):
                 for rtt in (20, 100, 300):
