@@ -51,8 +51,8 @@ Entropy = Callable[[int], bytes]
 class Driven(Protocol):
     """The face of `clawchat.core.endpoint.Endpoint`, so that a test can put a fake here."""
 
-    drops: Counter[Drop]
-
+    @property
+    def drops(self) -> Counter[Drop]: ...
     def handle(self, event: Event, now: Instant) -> None: ...
     def advance(self, now: Instant) -> None: ...
     def actions(self, now: Instant) -> list[Action]: ...
@@ -259,9 +259,10 @@ class Host:
             self._perform_all()
         finally:
             self._in_wake = False
+        if not self._still(incarnation):
+            return  # killed on the way
         endpoint = self.endpoint
-        if endpoint is None or not self.running or incarnation != self.incarnation:
-            return
+        assert endpoint is not None
         for watcher in self.watchers:
             watcher.woke(self)
         deadline = endpoint.deadline
@@ -269,6 +270,10 @@ class Host:
             self._wake_by(self.timeline.now)
         elif deadline is not None:
             self._wake_by(max(self.clock.world(deadline.at), self.timeline.now))
+
+    def _still(self, incarnation: int) -> bool:
+        """Whether the process that began this turn is the one that runs."""
+        return self.running and incarnation == self.incarnation
 
     def _guard_against_spinning(self) -> None:
         if self._spun_at != self.timeline.now:

@@ -18,11 +18,11 @@ from functools import partial
 
 from attrs import define, field, frozen
 
+from clawchat.core import ratchet
 from clawchat.core.actions import Action, LinkStats
 from clawchat.core.crypto.xwing import encapsulate, mlkem_of_openssl
 from clawchat.core.events import Event
 from clawchat.core.instant import Deadline, Instant
-from clawchat.core.phases import rotating_keys
 from clawchat.drivers.simulator.host import Driven, Entropy
 from clawchat.errors import Drop, LocalError
 
@@ -59,13 +59,12 @@ class Recording:
 @contextmanager
 def _encapsulating(with_: Callable[[bytes, Entropy], Encapsulated]) -> Iterator[None]:
     """The ratchet's ML-KEM is `with_` inside this block."""
-    original = rotating_keys.encapsulate
     replacement = partial(encapsulate, mlkem=with_)
-    setattr(rotating_keys, "encapsulate", replacement)  # noqa: B010  # a seam, said in the rules
+    setattr(ratchet, "encapsulate", replacement)  # noqa: B010  # a seam, said in the rules
     try:
         yield
     finally:
-        setattr(rotating_keys, "encapsulate", original)  # noqa: B010
+        setattr(ratchet, "encapsulate", encapsulate)  # noqa: B010
 
 
 @define(slots=False)

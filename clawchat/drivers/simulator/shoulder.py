@@ -52,26 +52,21 @@ class Seals:
     """
 
     next_number: dict[bytes, int] = field(factory=dict)
-    connection_ids: set[bytes] = field(factory=set)
     packets: int = 0
 
-    def note(self, name: bytes, cid: bytes, first: int, count: int) -> None:
+    def note(self, name: bytes, first: int, count: int) -> None:
         free_from = self.next_number.get(name, 0)
         if first < free_from:
             raise NonceReused(f"packet number {first} after {free_from - 1} with the same key")
         self.next_number[name] = first + count
-        self.connection_ids.add(cid)
         self.packets += count
 
     def __enter__(self) -> None:
         note = self.note
 
-        def seal(
-            keys: SealKeys, path_id: int, first_pn: int, payloads: Sequence[bytes]
-        ) -> Sealed:
+        def seal(keys: SealKeys, path_id: int, first_pn: int, payloads: Sequence[bytes]) -> Sealed:
             sealed = _seal(keys, path_id, first_pn, payloads)
-            cid = sealed[0][:8]
-            note(cid if path_id == 0 else keys.cid(0), cid, first_pn, len(sealed))
+            note(sealed[0][:8] if path_id == 0 else keys.cid(0), first_pn, len(sealed))
             if keys.sealed > EPOCH_PACKETS_MAX:
                 raise NonceReused("more packets in one epoch than AES-GCM allows")
             return sealed
@@ -89,7 +84,10 @@ class Seals:
 
 @frozen
 class LinkSight:
-    """What one link looks like inside. `phases` of the handshake, the link's life, the ratchet."""
+    """What one link looks like inside. `phases` of the handshake, the link's life, the ratchet.
+
+    `sends` are the connection ids that its packets bear, one for each epoch it keeps.
+    """
 
     key: int
     id: int
@@ -98,6 +96,7 @@ class LinkSight:
     epochs: tuple[int, ...]
     newest_epoch: int
     root: bytes
+    sends: tuple[bytes, ...]
 
 
 def sights(endpoint: Driven) -> Iterator[LinkSight]:
@@ -110,16 +109,25 @@ def sights(endpoint: Driven) -> Iterator[LinkSight]:
 
 def _sight(link: Link) -> LinkSight:
     phases: list[Enum] = [link.handshake.phase, link.life.phase]
-    epochs: tuple[int, ...] = ()
-    newest, root = -1, b""
     ratchet, transport = link.ratchet, link.transport
-    if ratchet is not None and transport is not None:
-        rotation, held = ratchet.model, transport.epochs
-        phases.append(rotation.phase)
-        newest = rotation.epoch
-        if not rotation.root.wiped:
-            root = sha256(rotation.root.reveal()).digest()
-        kept = (held.previous, held.current, held.newest)
-        epochs = tuple(sorted({keys.epoch for keys in kept if keys is not None}))
     name = b"" if link.agreement is None else link.agreement.handshake_hash
-    return LinkSight(id(link), link.id, name, tuple(phases), epochs, newest, root)
+    if ratchet is None or transport is None:
+        return LinkSight(id(link), link.id, name, tuple(phases), (), -1, b"", ())
+    model, epochs = ratchet.model, transport.epochs
+    phases.append(model.phase)
+    kept = {
+        keys.epoch: keys
+        for keys in (epochs.previous, epochs.current, epochs.newest)
+        if keys is not None
+    }
+    root = b"" if model.root.wiped else sha256(model.root.reveal()).digest()
+    return LinkSight(
+        id(link),
+        link.id,
+        name,
+        tuple(phases),
+        tuple(sorted(kept)),
+        model.epoch,
+        root,
+        tuple(keys.seal.cid(0) for keys in kept.values()),
+    )

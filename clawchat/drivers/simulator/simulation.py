@@ -28,7 +28,7 @@ from clawchat.drivers.simulator.build import build_endpoint
 from clawchat.drivers.simulator.clock import HostClock, Timeline
 from clawchat.drivers.simulator.disk import Disk
 from clawchat.drivers.simulator.faults import CALM, Fault, FaultKind, Plan, Script, draw
-from clawchat.drivers.simulator.host import Build, Host, Power
+from clawchat.drivers.simulator.host import Application, Build, Host, Power
 from clawchat.drivers.simulator.invariants import InvariantBroken, Watch, require
 from clawchat.drivers.simulator.ledger import Ledger
 from clawchat.drivers.simulator.network import Network
@@ -39,6 +39,7 @@ LISTENER = Address("10.0.0.1", 50_000)
 STRANGER = Address("10.66.66.66", 6_666)
 EPOCH_UNIX_NS = 1_790_000_000 * SECOND  # some day in 2026
 SETTLE_NS = 120 * SECOND  # in calm weather everything must be done after this long
+REST_NS = 20 * SECOND  # and after this long more, nothing may be awaited by anybody
 MEET_NS = 20 * SECOND  # in calm weather a pair must have met again after this long
 
 DIALERS_DEEDS = {
@@ -91,7 +92,7 @@ class World:
         self.ledger = Ledger()
         self.hosts: dict[str, Host] = {}
 
-    def host(self, name: str, address: Address, application: Party) -> Host:
+    def host(self, name: str, address: Address, application: Application) -> Host:
         """Add a host; it is not started yet."""
         dice = Random(f"host/{self.seed}/{name}")
         host = Host(
@@ -117,17 +118,19 @@ class World:
         return host
 
     def run(self, for_ns: int) -> None:
-        self.timeline.run_until(self.timeline.now + for_ns)
+        with self.watch.seals:
+            self.timeline.run_until(self.timeline.now + for_ns)
 
     def run_until(self, reached: Callable[[], bool], within_ns: int) -> bool:
         """Run until `reached()`; false when that did not happen in time."""
         limit = self.timeline.now + within_ns
-        while not reached():
-            following = self.timeline.next_at
-            if following is None or following > limit:
-                self.timeline.run_until(limit)
-                return reached()
-            self.timeline.step()
+        with self.watch.seals:
+            while not reached():
+                following = self.timeline.next_at
+                if following is None or following > limit:
+                    self.timeline.run_until(limit)
+                    return reached()
+                self.timeline.step()
         return True
 
 
@@ -297,6 +300,10 @@ class Simulation:
         require(
             self.world.run_until(self._all_done, SETTLE_NS),
             f"not everything was done in {SETTLE_NS // SECOND} calm seconds: {self._undone()}",
+        )
+        require(
+            self.world.run_until(lambda: not self.watch.restless(), REST_NS),
+            f"no rest after {REST_NS // SECOND} calm seconds: {self.watch.restless()}",
         )
         if self.plan.clone:
             self._use_a_copy()

@@ -38,6 +38,7 @@ from clawchat.core.events import (
     Close,
     Consumed,
     Dial,
+    Event,
     Ping,
     ResetStream,
     RotateKeys,
@@ -55,6 +56,7 @@ from clawchat.errors import (
     CloseCode,
     DatagramTooLarge,
     StreamLimit,
+    UnknownLink,
     UnknownStream,
 )
 
@@ -212,11 +214,14 @@ class Party:
 
     # --- writing ----------------------------------------------------------------------------
 
-    def _try(self, talk: Talk, event: Consumed | ResetStream | StopStream) -> bool:
-        """Hand in what races with the end of its stream; false when the stream was over."""
+    def _try(self, talk: Talk, event: Event) -> bool:
+        """Hand in what races with the end of its stream or link; false when that was over."""
         try:
             talk.host.do(event)
         except UnknownStream:
+            return False
+        except UnknownLink:
+            talk.alive = False  # its `Closed` is on the way
             return False
         return True
 
@@ -253,12 +258,14 @@ class Party:
         data = channel.write(size, end)
         try:
             talk.host.do(Write(talk.link, outlet.stream, data, end))
-        except (BufferFull, StreamLimit, UnknownStream) as error:
+        except (BufferFull, StreamLimit, UnknownStream, UnknownLink) as error:
             channel.written, channel.ended = before, False
             if isinstance(error, BufferFull):
                 outlet.blocked = True
             elif isinstance(error, StreamLimit):
                 talk.waiting.append(partial(self._pump, talk, outlet))
+            elif isinstance(error, UnknownLink):
+                talk.alive = False
             else:
                 assert channel.stopped or channel.reset, f"{channel.name}: forgotten too early"
             return False
@@ -306,29 +313,28 @@ class Party:
         elif deed is Deed.PING:
             self.ping(talk)
         elif deed is Deed.ROTATE:
-            talk.host.do(RotateKeys(talk.link))
+            self._try(talk, RotateKeys(talk.link))
         elif deed is Deed.RESET:
             self._begin_and_reset(talk)
         elif deed is Deed.STOP:
             self._begin_and_stop(talk)
         else:
-            talk.host.do(Close(talk.link, CloseCode.DONE, "enough for now"))
+            self._try(talk, Close(talk.link, CloseCode.DONE, "enough for now"))
 
     def ping(self, talk: Talk) -> int:
         self.tokens += 1
         talk.pings[self.tokens] = talk.host.timeline.now
-        talk.host.do(Ping(talk.link, self.tokens))
+        self._try(talk, Ping(talk.link, self.tokens))
         return self.tokens
 
     def _send_datagrams(self, talk: Talk) -> None:
         for _ in range(self.rng.randint(1, 5)):
             data = self.rng.randbytes(self.rng.randint(16, 1_300))
             try:
-                talk.host.do(SendDatagram(talk.link, data))
+                if self._try(talk, SendDatagram(talk.link, data)):
+                    self.ledger.datagram_sent(talk.hash, talk.dialer, data)
             except DatagramTooLarge:
                 assert len(data) > DATAGRAM_ALWAYS, "even a small datagram is refused"
-            else:
-                self.ledger.datagram_sent(talk.hash, talk.dialer, data)
 
     def _begin_and_reset(self, talk: Talk) -> None:
         outlet = self.open(talk, StreamClass.BULK, self.rng.randint(1, 100_000))
@@ -435,7 +441,7 @@ class Caller(Party):
             return
         now = talk.host.timeline.now
         if any(now - asked > self.patience_ns for asked in talk.pings.values()):
-            talk.host.do(Close(talk.link, CloseCode.DONE, "no answer"))
+            self._try(talk, Close(talk.link, CloseCode.DONE, "no answer"))
             return
         if not talk.pings:
             self.ping(talk)

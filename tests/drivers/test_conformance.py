@@ -1,0 +1,23 @@
+"""Every driver plays every scenario, and every application is told the same."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from tests.drivers import conformance_simulator
+from tests.drivers.conformance import SCENARIOS, Adapter, Scenario, Transcript
+
+ADAPTERS: tuple[Adapter, ...] = (conformance_simulator.ADAPTER,)
+
+
+@cache
+def reference(scenario: Scenario) -> Transcript:
+    return conformance_simulator.ADAPTER.play(scenario)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+def test_every_driver_tells_the_same_story(adapter: Adapter, scenario: Scenario) -> None:
+    assert adapter.play(scenario) == reference(scenario)
