@@ -39,6 +39,7 @@ QUANTUM_NS: Final = 2 * MILLISECOND  # of the rate, on top: acknowledgements com
 UNPACED_RTT_NS: Final = 2 * MILLISECOND  # below this, a timer is coarser than the path
 MIN_RTT_LIFE_NS: Final = 10 * SECOND
 PROBE_RTT_NS: Final = 200 * MILLISECOND
+CROWDED_ROUNDS: Final = 3  # a queue that does not go away: the path must have become longer
 IDLE_NS: Final = 60 * SECOND  # after this long without traffic the model is old
 BASE_LOSS_PACKETS: Final = 32  # the fewest that say something about the base loss
 BASE_LOSS_MEMORY: Final = 512
@@ -88,7 +89,7 @@ class Bbr:
         "_min_rtt_at",
         "_min_rtt_ns",
         "_mode_since",
-        "_probe_rtt_done_at",
+        "_probed_rtt_ns",
         "_rate_before",
         "_rate_now",
         "_round_ends",
@@ -97,6 +98,7 @@ class Bbr:
         "_round_rate",
         "_round_starts",
         "_rounds",
+        "_window_before",
         "mode",
         "window",
     )
@@ -118,11 +120,12 @@ class Bbr:
         self._mode_since: Instant = 0
         self._rate_now = self._rate_before = 0  # largest samples of this and the last cycle
         self._full_rate = self._full_count = self._best_rate = 0
-        self._crowded = False  # the last round of CRUISE had a queue
+        self._crowded = 0  # rounds of CRUISE in a row with a queue
+        self._probed_rtt_ns = 0  # the shortest round trip seen in PROBE_RTT
+        self._window_before = 0  # PROBE_RTT
         self._rounds = 0  # in this mode
         self._round_starts = self._round_ends
         self._round_rate = self._round_lost = self._round_min_rtt_ns = 0
-        self._probe_rtt_done_at: Instant = 0
 
     # --- the model ----------------------------------------------------------------------------
 
@@ -202,6 +205,8 @@ class Bbr:
             self._min_rtt_at = now  # near enough to confirm it
         if self._round_min_rtt_ns == 0 or rtt_ns < self._round_min_rtt_ns:
             self._round_min_rtt_ns = rtt_ns
+        if self.mode is Mode.PROBE_RTT and self._rounds >= 1:
+            self._probed_rtt_ns = min(rtt_ns, self._probed_rtt_ns or rtt_ns)
 
     def _queued(self) -> bool:
         """Whether every packet of this round waited in a queue."""
@@ -242,7 +247,7 @@ class Bbr:
             self._full_count += 1
 
     def _check_model(self) -> None:
-        self._crowded = self._queued()
+        self._crowded = self._crowded + 1 if self._queued() else 0
         if self._crowded or self._loss() > self._base_loss + EXCESS_LOSS:
             self._rate_now = self._rate_before = self._round_rate or self.rate
 
@@ -272,12 +277,21 @@ class Bbr:
                 in_flight <= self._inflight(1.0) or self._rounds >= 2
             ):
                 self._enter(Mode.CRUISE, now)
-        elif now >= self._probe_rtt_done_at and self._rounds >= 1:
-            self._min_rtt_ns, self._min_rtt_at = self._round_min_rtt_ns or self._min_rtt_ns, now
-            self._enter(Mode.CRUISE, now)
-        if now - self._min_rtt_at > MIN_RTT_LIFE_NS and self.mode is Mode.CRUISE:
-            self._probe_rtt_done_at = now + PROBE_RTT_NS
+        elif since > PROBE_RTT_NS and self._rounds >= 2:
+            self._end_probe_rtt(now)
+        old = now - self._min_rtt_at > MIN_RTT_LIFE_NS or self._crowded >= CROWDED_ROUNDS
+        if old and self.mode is Mode.CRUISE:
+            self._crowded = self._probed_rtt_ns = 0
+            self._window_before = self.window
             self._enter(Mode.PROBE_RTT, now)
+
+    def _end_probe_rtt(self, now: Instant) -> None:
+        """Take the round trip seen since; when it has grown much, the model is no good."""
+        grown = self._probed_rtt_ns > 1.25 * self._min_rtt_ns
+        self._min_rtt_ns, self._min_rtt_at = self._probed_rtt_ns, now
+        self.window = self._window_before
+        self._full_rate, self._full_count = self.rate, 0
+        self._enter(Mode.STARTUP if grown else Mode.CRUISE, now)
 
     def _look_for_more(self, now: Instant) -> None:
         """UP in small steps; by doubling when we lost half of the rate and see no queue."""
