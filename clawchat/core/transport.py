@@ -80,6 +80,7 @@ class Transport:
         "_challenges",
         "_control",
         "_held",
+        "_pinged",
         "_pinging",
         "_pings",
         "_probe_wanted",
@@ -131,6 +132,7 @@ class Transport:
         self._control = ControlReader()
         self._held: list[tuple[int, bytes]] = []
         self._pings: deque[int] = deque()
+        self._pinged = False  # whether a packet just taken asks for an ACK at once
         self._pinging: set[int] = set()  # asked for and not answered
         self._challenges: deque[bytes] = deque(maxlen=CHALLENGES_MAX)
         self._probe_wanted = False
@@ -152,7 +154,7 @@ class Transport:
         if len(self._held) + len(datagrams) > HELD_MAX and self.holding:
             self.drops[Drop.BUSY] += len(datagrams)
             return 0
-        replay, drops = self.replay, self.drops
+        replay, drops, reserved = self.replay, self.drops, keys.open.reserved
         fresh: list[tuple[int, bytes]] = []
         for opened in keys.open.open(path_id, cid, datagrams, replay.largest):
             if opened is None:
@@ -162,6 +164,9 @@ class Transport:
             else:
                 replay.mark(opened[0])
                 fresh.append(opened)
+        if keys.open.reserved != reserved:  # these authenticated: a peer of a later version
+            drops[Drop.RESERVED] += keys.open.reserved - reserved
+            drops[Drop.SEAL] -= keys.open.reserved - reserved
         if fresh:
             self.last_heard = now
             self.facts.heard = True
@@ -210,6 +215,9 @@ class Transport:
                 first, eliciting = number, asks
             last = number
         note(first, last, now, eliciting)
+        if self._pinged:
+            self._pinged = False
+            self.received.ack_at = now
 
     def _take_payload(self, payload: bytes, now: Instant) -> bool:
         """Act on one packet; whether it asks for an acknowledgement."""
@@ -237,8 +245,12 @@ class Transport:
         outcome = self.recovery.acknowledged(frame.ranges, frame.delay_us * MICROSECOND, now)
         self._settle(outcome, now)
 
-    def _on_ping(self, _frame: object, _now: Instant) -> None:
-        """Nothing to do but to acknowledge the packet."""
+    def _on_ping(self, _frame: frames.Ping, _now: Instant) -> None:
+        """Somebody measures, or waits for a sign of life: acknowledge at once."""
+        self._pinged = True
+
+    def _on_path_response(self, _frame: frames.PathResponse, _now: Instant) -> None:
+        """We challenge nobody yet: an answer without a question means nothing."""
 
     def _on_max_data(self, frame: frames.MaxData, _now: Instant) -> None:
         self.streams.on_max_data(frame.limit)
@@ -513,7 +525,7 @@ _HANDLERS: Final[dict[type[Any], Callable[[Transport, Any, Instant], None]]] = {
     frames.Reset: Transport._on_reset,
     frames.Stop: Transport._on_stop,
     frames.PathChallenge: Transport._on_path_challenge,
-    frames.PathResponse: Transport._on_ping,
+    frames.PathResponse: Transport._on_path_response,
     frames.Close: Transport._on_close,
     frames.Datagram: Transport._on_datagram,
 }
