@@ -31,6 +31,7 @@ from clawchat.core.crypto.packets import CID_SIZE, OVERHEAD
 from clawchat.core.crypto.schedule import derive_credential
 from clawchat.core.crypto.suite import public_key
 from clawchat.core.events import (
+    CONTROL_STREAM,
     Buffer,
     Close,
     Consumed,
@@ -59,9 +60,20 @@ from clawchat.core.phases.bootstrap import Issuer
 from clawchat.core.phases.dialing import Dialing
 from clawchat.core.registry import Registry, Route
 from clawchat.core.secret import Secret
+from clawchat.core.streams.streams import Streams
 from clawchat.core.table import Trace
 from clawchat.core.timers import Timer
-from clawchat.errors import CloseCode, Drop, LinkLimit, LinkTaken, Malformed, UnknownLink
+from clawchat.core.wire.varint import MAX as VARINT_MAX
+from clawchat.errors import (
+    CloseCode,
+    Drop,
+    LinkLimit,
+    LinkTaken,
+    LocalError,
+    Malformed,
+    UnknownLink,
+    UnknownStream,
+)
 
 COOKIE_KEY_SIZE: Final = 32
 REFUSED_KEPT_MAX: Final = (
@@ -263,8 +275,11 @@ class Endpoint:
             Dialing(event.pairing),
             event.paths,
         )
+        try:
+            link.dial(now)
+        except (IndexError, ValueError):  # no credential, or a static key that X25519 refuses
+            raise LocalError("this pairing cannot be dialled: its keys are of no use") from None
         self._links[link.id] = link
-        link.dial(now)
         self._touch(link)
 
     # --- envelopes ----------------------------------------------------------------------------
@@ -379,7 +394,13 @@ class Endpoint:
         return len(self._links) < self.config.max_links and not self._is_saving(link.file_id)
 
     def _promote(self, link: Link, now: Instant) -> None:
-        """A dialer proved itself: its other attempts lapse, its link gets an id."""
+        """A dialer proved itself: its other attempts lapse, its link gets an id.
+
+        Nothing that an older link still hears may be written after what this one writes.
+        """
+        for older in self._links.values():
+            if older.file_id == link.file_id and not older.dialer:
+                older.displace(now)
         for rival in list(self._pending.values()):
             if rival is not link and rival.file_id == link.file_id:
                 self._displace(rival, now)
@@ -453,31 +474,37 @@ class Endpoint:
             if isinstance(action, Publish):
                 self._registry.remember(_first_pairing(action))
         for pairing in self.pairings:
-            if pairing.peer_static is None and pairing.file_id not in self._issuer.live:
-                self._forget_pairing(pairing.file_id, now)
+            file_id = pairing.file_id
+            if pairing.peer_static is not None or file_id in self._issuer.live:
+                continue
+            if not self._is_saving(file_id):  # then a device proved itself before
+                self._forget_pairing(file_id, now)
         self._registry.out += issued
 
     # --- the application ----------------------------------------------------------------------
 
-    def _on_write(self, event: Write, _now: Instant) -> None:
+    def _streams(self, event: Write | Consumed | ResetStream | StopStream) -> Streams:
+        """The streams that an event of the application is about."""
+        if event.stream == CONTROL_STREAM:
+            raise UnknownStream("the control stream is not the application's")
         link = self._link(event.link)
-        link.data_plane().streams.write(event.stream, event.data, event.end)
+        streams = link.data_plane().streams
         self._touch(link)
+        return streams
+
+    def _on_write(self, event: Write, _now: Instant) -> None:
+        self._streams(event).write(event.stream, event.data, event.end)
 
     def _on_consumed(self, event: Consumed, _now: Instant) -> None:
-        link = self._link(event.link)
-        link.data_plane().streams.consumed(event.stream, event.size)
-        self._touch(link)
+        self._streams(event).consumed(event.stream, event.size)
 
     def _on_reset(self, event: ResetStream, _now: Instant) -> None:
-        link = self._link(event.link)
-        link.data_plane().streams.reset(event.stream, event.code)
-        self._touch(link)
+        _check_code(event.code)
+        self._streams(event).reset(event.stream, event.code)
 
     def _on_stop(self, event: StopStream, _now: Instant) -> None:
-        link = self._link(event.link)
-        link.data_plane().streams.stop(event.stream, event.code)
-        self._touch(link)
+        _check_code(event.code)
+        self._streams(event).stop(event.stream, event.code)
 
     def _on_send_datagram(self, event: SendDatagram, _now: Instant) -> None:
         link = self._link(event.link)
@@ -498,6 +525,11 @@ class Endpoint:
         link = self._link(event.link)
         link.close(event.code, event.reason, now)
         self._touch(link)
+
+
+def _check_code(code: int) -> None:
+    if not 0 <= code <= VARINT_MAX:
+        raise LocalError("a code is a number from 0 to 2^62 - 1")
 
 
 def _first_pairing(action: Publish) -> Pairing:

@@ -21,6 +21,7 @@ from clawchat.core.crypto.suite import hmac_sha256
 from clawchat.core.instant import Instant
 from clawchat.core.secret import Secret
 from clawchat.core.wire.parameters import Limits, cookie_of, decode_parameters, encode_parameters
+from clawchat.errors import Drop, Malformed
 
 EPHEMERAL_SIZE: Final = 32
 COOKIE_SIZE: Final = 24  # the time it was made, 8 bytes, and a tag
@@ -99,7 +100,10 @@ class DialAttempt:
         address, message = open_reply(self._credential, datagram)
         if address is None:
             return Refusal(message)
-        payload = self._noise.read_message(message)
+        try:
+            payload = self._noise.read_message(message)
+        except ValueError:  # a REPLY was read before, and its parameters were of no use
+            raise Malformed(Drop.HANDSHAKE) from None
         limits = decode_parameters(payload)
         agreement = _agreement(self._noise, self._pairing, self._credential, limits, dialer=True)
         self._noise.wipe()

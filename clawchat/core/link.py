@@ -240,9 +240,6 @@ class Link:
     def _after_saving(self, now: Instant) -> None:
         """The handshake may go on: take what was held back."""
         assert self.transport is not None
-        if self.handshake.phase is dialing.Phase.PROVING:
-            self.transport.probe()
-            return
         self.timers.pop(Timer.DIAL, None)
         self._guarded(now, self.transport.release)
         if self.handshake.phase is dialing.Phase.UP and self.usable and self.ratchet:
@@ -260,11 +257,19 @@ class Link:
         cid = bytes(datagrams[0][:8])
         if self.life.phase is established.Phase.CLOSING:
             transport.overhear(route.keys, route.path_id, cid, datagrams, now)
-            self._after_facts(transport, now)
+            self._after_overhearing(transport, now)
             return
         self._guarded(
             now, lambda at: transport.receive(route.keys, route.path_id, cid, datagrams, at)
         )
+
+    def _after_overhearing(self, transport: Transport, now: Instant) -> None:
+        """A link that is over knows two things more: the peer still talks, or it has heard."""
+        facts, transport.facts = transport.facts, Facts()
+        if facts.close is not None:
+            self._take_close(facts.close, now)
+        elif facts.heard:
+            self._fire_life(established.Heard(now), now)
 
     def _guarded(self, now: Instant, act: Callable[[Instant], object]) -> None:
         """Let the transport work, then do what it found; a violation closes the link."""
@@ -291,8 +296,7 @@ class Link:
             self._take_close(facts.close, now)
 
     def _after_heard(self, transport: Transport, facts: Facts, now: Instant) -> None:
-        phase = self.life.phase
-        if phase is established.Phase.SUSPECT or phase is established.Phase.CLOSING:
+        if self.life.phase is established.Phase.SUSPECT:
             self._fire_life(established.Heard(now), now)
         if self.handshake.phase is dialing.Phase.PROVING:
             self._fire_handshake(dialing.PeerProved(now), now)

@@ -161,6 +161,13 @@ TABLE: Table[Life] = Table(
         ),
         Row(Phase.LIVE, PeerClosed, Phase.CLOSED, do=(report_peers,)),
         Row(
+            Phase.SUSPECT,
+            PeerClosed,
+            Phase.CLOSED,
+            do=(report_peers,),
+            because="it may have come while a credential was being written",
+        ),
+        Row(
             Phase.CLOSING,
             Heard,
             Phase.CLOSING,
