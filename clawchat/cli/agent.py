@@ -35,9 +35,8 @@ async def agent(
         until_stopped(with_stdin=exit_with_stdin),
         open_agent(folder, chosen, port=port) as running,
     ):
-        say(
-            f"agent ({describe(chosen.name, chosen.model)}) at {running.url}, conversations in {folder}"
-        )
+        what = describe(chosen.name, chosen.model)
+        say(f"agent ({what}) at {running.url}, conversations in {folder}")
         await until_cancelled()
 
 

@@ -30,8 +30,12 @@ WAYS = (
 )
 
 
-def given_key(key_file: Path | None, *, ask: str = "") -> BootstrapKey | None:
+def given_key(
+    key_file: Path | None, *, ask: str = "", choosing: bool = False
+) -> BootstrapKey | None:
     """The key the user gave; asked for at a terminal when `ask` says what for; else None.
+
+    With `choosing`, a passphrase that is typed in has to be typed twice.
 
     Raises `BootstrapKeyInvalid`, `BootstrapError` for an unreadable or unprotected file, and
     `Usage` when the environment holds two.
@@ -46,7 +50,7 @@ def given_key(key_file: Path | None, *, ask: str = "") -> BootstrapKey | None:
         return BootstrapKey.from_base64url(key_text, name=KEY_VARIABLE)
     if passphrase:
         return BootstrapKey.from_passphrase(passphrase)
-    return _asked(ask) if ask and stdin_is_terminal() else None
+    return _asked(ask, choosing=choosing) if ask and stdin_is_terminal() else None
 
 
 def needed_key(key_file: Path | None, why: str) -> BootstrapKey:
@@ -90,12 +94,15 @@ def _read(path: Path) -> str:
         ) from None
 
 
-def _asked(why: str) -> BootstrapKey | None:
+def _asked(why: str, *, choosing: bool) -> BootstrapKey | None:
     try:
         text = getpass.getpass(f"Bootstrap key or passphrase, to {why}: ")
+        try:
+            return BootstrapKey.from_base64url(text)
+        except BootstrapKeyInvalid:
+            pass
+        if choosing and getpass.getpass("The passphrase once more: ") != text:
+            raise BootstrapKeyInvalid("the two passphrases differ: start again")
+        return BootstrapKey.from_passphrase(text)
     except EOFError:
         return None
-    try:
-        return BootstrapKey.from_base64url(text)
-    except BootstrapKeyInvalid:
-        return BootstrapKey.from_passphrase(text)

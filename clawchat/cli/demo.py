@@ -106,9 +106,7 @@ class _Stage:
         connect = ["connect", str(copied), "--name", "demo", *common, str(home / "device")]
         async with self._child("serve", serve) as server:
             await self._until(server, lambda: _exists(published))
-            self._tell(
-                f"2. the file is copied to the device, which runs: clawchat connect {FILE_NAME}"
-            )
+            self._tell(f"2. the file is copied; on the device: clawchat connect {FILE_NAME}")
             shutil.copy(published, copied)
             async with self._child("connect", connect) as device:
                 await self._until(device, lambda: _is_linked(home / "device"))

@@ -14,7 +14,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Protocol, TypeAlias
 
 import trio
@@ -24,11 +24,16 @@ from clawchat.cli.terminal import one_line
 from clawchat.core.actions import Closed, CredentialReused, LinkStats, Notice
 from clawchat.core.credential import Address
 from clawchat.core.instant import MILLISECOND
-from clawchat.errors import ClawChatError, CloseCode, LinkClosed, UserError
+from clawchat.errors import ClawChatError, CloseCode, LinkClosed, UnknownLink, UserError
 
 PAUSE_FIRST = 0.5  # seconds between a lost link and the first new attempt
 PAUSE_MAX = 30.0
 PATIENCE = 30.0  # seconds that a request waits for a link that is being made again
+
+# While somebody waits for an answer, a dead link is noticed sooner than the core's own timer does,
+# which has idle links in mind: after LOOKS_MAX looks at which nothing new had come.
+LOOK_SECONDS = 4.0
+LOOKS_MAX = 4
 
 # Dialling again after these would fail again, or take the link from another process in turn.
 HOPELESS = frozenset({CloseCode.REVOKED, CloseCode.REPLACED, CloseCode.STORE})
@@ -52,6 +57,7 @@ class Link(Protocol):
     async def ping(self) -> float: ...
     async def rotate_keys(self) -> int: ...
     async def wait_closed(self) -> Closed: ...
+    async def aclose(self) -> None: ...
     def notices(self) -> AsyncIterator[Notice]: ...
 
 
@@ -70,6 +76,7 @@ class Holder:
         self._since = 0.0
         self._trouble = ""
         self._over: ClawChatError | OSError | None = None
+        self._silent: Closed | None = None
         self._changed = trio.Condition()
         self._scope = trio.CancelScope()
 
@@ -116,7 +123,7 @@ class Holder:
                         task_status.started()
                     pause = PAUSE_FIRST
                     closed = await self._lend(link)
-                raise LinkClosed(closed.code, closed.reason, by_peer=closed.by_peer)
+                raise LinkClosed(closed.code, _why(closed), by_peer=closed.by_peer)
             except (LinkClosed, OSError) as error:
                 await self._set(None, trouble=str(error))
                 hopeless = isinstance(error, LinkClosed) and error.code in HOPELESS
@@ -132,10 +139,31 @@ class Holder:
         await self._set(link)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._report, link)
+            nursery.start_soon(self._listen_for_life, link)
             closed = await link.wait_closed()
             await self._set(None, trouble=closed.reason)
             nursery.cancel_scope.cancel()
-        return closed
+        return self._silent or closed
+
+    async def _listen_for_life(self, link: Link) -> None:
+        """Close a link from which nothing comes although something is expected."""
+        self._silent = None
+        heard, quiet = -1, 0
+        async with trio.open_nursery() as nursery:
+            while quiet < LOOKS_MAX:
+                await trio.sleep(LOOK_SECONDS)
+                try:
+                    stats = link.stats()
+                except UnknownLink:  # over, and `_lend` is about to hear of it
+                    return
+                quiet = quiet + 1 if stats.packets_received == heard and stats.streams else 0
+                heard = stats.packets_received
+                if quiet:
+                    nursery.start_soon(_probe, link)
+            silence = f"nothing came from it for {LOOK_SECONDS * LOOKS_MAX:.0f} s"
+            self._silent = Closed(CloseCode.TIMEOUT, silence, by_peer=False)
+            await link.aclose()
+            nursery.cancel_scope.cancel()
 
     async def _report(self, link: Link) -> None:
         async for notice in link.notices():
@@ -175,7 +203,14 @@ class Holder:
 
     async def open_stream(self, *, bulk: bool = False) -> trio.abc.HalfCloseableStream:
         """A stream of the link."""
-        return await (await self.link()).open_stream(bulk=bulk)
+        while True:
+            link = await self.link()
+            try:
+                return await link.open_stream(bulk=bulk)
+            except trio.BrokenResourceError:  # it ended this moment; `_keep` is about to notice
+                async with self._changed:
+                    while self._link is link:
+                        await self._changed.wait()
 
     async def control(self, message: Message) -> Message:
         """Answer what is not a stream: `status`, `ping`, `rotate`, `stop`."""
@@ -215,6 +250,22 @@ class Holder:
         if self._link is None:
             return {**base, "trouble": self._trouble}
         return {**base, **describe(self._link)}
+
+
+async def _probe(link: Link) -> None:
+    with suppress(trio.BrokenResourceError):
+        await link.ping()
+
+
+def _why(closed: Closed) -> str:
+    if closed.reason:
+        return closed.reason
+    if closed.by_peer and closed.code is CloseCode.DONE:
+        return "it was closed there"
+    return f"{closed.code.name.lower().replace('_', ' ')}, said by {_WHO[closed.by_peer]}"
+
+
+_WHO = {True: "the listener", False: "this side"}
 
 
 def describe(link: Link) -> dict[str, Any]:

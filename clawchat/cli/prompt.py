@@ -139,9 +139,13 @@ class TerminalPrompt(_Screen):
                 data = os.read(sys.stdin.fileno(), 4096)
                 ended = self._editor.feed(data) if data else Key.END_OF_INPUT
                 self.redraw()
+        except BaseException:
+            _draw("\n")
+            raise
         finally:
             self._question = None
-            _draw("\n")
+        line = harmless(self._editor.line)  # all of it, now that it needs no row of its own
+        _draw(f"{_CLEAR_ROW}{self.style.accent(question)}{line}\n")
         if ended is Key.END_OF_INPUT:
             return None
         return self._editor.take()

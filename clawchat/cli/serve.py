@@ -124,7 +124,7 @@ async def serve(
 def _key(key_file: Path | None, paired: bool) -> BootstrapKey | None:
     """Needed to publish; a listener that knows its devices runs without."""
     why = "seal the bootstrap file"
-    key = given_key(key_file, ask="" if paired else why)
+    key = given_key(key_file, ask="" if paired else why, choosing=True)
     if key is None and not paired:
         raise BootstrapKeyMissing(f"the bootstrap key is needed to {why}: {WAYS}")
     return key

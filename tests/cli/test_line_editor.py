@@ -83,7 +83,9 @@ def test_unknown_keys_leave_no_trace() -> None:
 
 
 @given(
-    st.lists(st.one_of(st.binary(max_size=8), st.sampled_from([UP, LEFT, HOME, END, b"\x1b[200~"]))),
+    st.lists(
+        st.one_of(st.binary(max_size=8), st.sampled_from([UP, LEFT, HOME, END, b"\x1b[200~"]))
+    ),
     st.integers(2, 40),
 )
 def test_no_keys_break_the_editor_or_overflow_its_row(keys: list[bytes], width: int) -> None:

@@ -1,0 +1,109 @@
+"""A link without a network: its streams echo, and it dies when a test says so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+from trio.testing import memory_stream_pair
+
+from clawchat.core.actions import Closed, LinkStats, Notice
+from clawchat.core.credential import Address, Path
+from clawchat.errors import CloseCode
+
+HERE, THERE = Address("127.0.0.1", 50000), Address("127.0.0.1", 50001)
+
+
+class FakeLink:
+    """Has what `cli.holder.Link` asks for."""
+
+    fingerprint = "3f0a 91bc 77d2 e815"
+    generation = 1
+    remote = THERE
+    observed: Address | None = None
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.received = 0
+        self.streams = 0
+        self.answers = True
+        self._nursery = nursery
+        self._closed: Closed | None = None
+        self._over = trio.Event()
+        self._scopes: list[trio.CancelScope] = []
+
+    def die(self, code: CloseCode = CloseCode.TIMEOUT, reason: str = "pulled the plug") -> None:
+        self._closed = Closed(code, reason, by_peer=False)
+        self._over.set()
+        for scope in self._scopes:
+            scope.cancel()
+
+    def stats(self) -> LinkStats:
+        path = Path(HERE, THERE)
+        return LinkStats(
+            "up", 0, 1, path, 10**6, 10**6, 1200, 1 << 16, 0, 1, self.received, 0, 0, self.streams
+        )
+
+    async def open_stream(self, *, bulk: bool = False) -> trio.abc.HalfCloseableStream:
+        if self._closed is not None:
+            raise trio.BrokenResourceError("the link is gone")
+        near, far = memory_stream_pair()
+        await self._nursery.start(self._echo, far)
+        return near
+
+    async def _echo(
+        self,
+        far: trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream],
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        with trio.CancelScope() as scope:
+            self._scopes.append(scope)
+            task_status.started()
+            try:
+                while data := await far.receive_some():
+                    await far.send_all(data.upper())
+                await far.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+        await trio.aclose_forcefully(far)
+
+    async def ping(self) -> float:
+        if not self.answers:
+            await trio.sleep_forever()
+        self.received += 1
+        return 0.005
+
+    async def rotate_keys(self) -> int:
+        return 2
+
+    async def wait_closed(self) -> Closed:
+        await self._over.wait()
+        assert self._closed is not None
+        return self._closed
+
+    async def aclose(self) -> None:
+        self.die(CloseCode.DONE, "")
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        yield await self.wait_closed()
+
+
+class FakeNetwork:
+    """Dials `FakeLink`s, unless it was told to fail."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.links: list[FakeLink] = []
+        self.trouble: list[Exception] = []
+        self._nursery = nursery
+
+    @asynccontextmanager
+    async def dial(self) -> AsyncIterator[FakeLink]:
+        await trio.lowlevel.checkpoint()
+        if self.trouble:
+            raise self.trouble.pop(0)
+        link = FakeLink(self._nursery)
+        self.links.append(link)
+        try:
+            yield link
+        finally:
+            link.die()

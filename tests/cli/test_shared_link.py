@@ -1,0 +1,196 @@
+"""Sharing one link among the commands of a device."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from clawchat.cli.exit_codes import ExitCode
+from clawchat.cli.failures import exit_code
+from clawchat.cli.holder import LOOK_SECONDS, LOOKS_MAX, Holder
+from clawchat.cli.local_socket import LocalSocket
+from clawchat.cli.shared_link import SharedLink, shared_link
+from clawchat.drivers.store import Store
+from clawchat.errors import CloseCode, LinkClosed, StoreError
+from tests.cli.fake_link import FakeNetwork
+
+TIMEOUT = LinkClosed(CloseCode.TIMEOUT, "no answer from 192.0.2.1:5")
+
+
+class Device:
+    """The folder of a device, as two of its commands see it."""
+
+    def __init__(self, folder: Path, nursery: trio.Nursery) -> None:
+        self.network = FakeNetwork(nursery)
+        self.socket = LocalSocket(folder / "link.sock")
+        self.store = Store(folder / "store")
+        self.told: list[str] = []
+
+    def command(self) -> AbstractAsyncContextManager[SharedLink]:
+        return shared_link(
+            "home",
+            self.network.dial,
+            self.socket,
+            lambda: self.store.lock("link"),
+            self.told.append,
+        )
+
+    def holder(self) -> Holder:
+        return Holder("home", self.network.dial, self.socket, self.told.append)
+
+
+@pytest.fixture
+def device(tmp_path: Path, nursery: trio.Nursery) -> Device:
+    return Device(tmp_path, nursery)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clawchat.cli.holder.PAUSE_FIRST", 0.01)
+
+
+async def ask_echo(link: SharedLink, text: bytes) -> bytes:
+    stream = await link.open_stream()
+    async with stream:
+        await stream.send_all(text)
+        await stream.send_eof()
+        answer = b""
+        while data := await stream.receive_some():
+            answer += data
+        return answer
+
+
+async def test_a_command_dials_when_nobody_holds_a_link(device: Device) -> None:
+    async with device.command() as link:
+        assert await ask_echo(link, b"hello") == b"HELLO"
+        assert link.own
+    assert len(device.network.links) == 1
+
+
+async def test_a_second_command_uses_the_link_of_the_first(device: Device) -> None:
+    async with device.command() as first, device.command() as second:
+        assert await ask_echo(first, b"one") == b"ONE"
+        assert await ask_echo(second, b"two") == b"TWO"
+        assert not second.own
+        assert (await second.ask({"verb": "ping"}))["rtt_ms"] == pytest.approx(5.0)
+        assert (await second.ask({"verb": "rotate"}))["epoch"] == 2
+        status = await second.ask({"verb": "status"})
+    assert (status["link"], status["fingerprint"]) == ("up", "3f0a 91bc 77d2 e815")
+    assert len(device.network.links) == 1
+
+
+async def test_two_commands_that_start_at_the_same_moment_make_one_link(device: Device) -> None:
+    async with device.command() as first, device.command() as second, trio.open_nursery() as both:
+        both.start_soon(ask_echo, first, b"one")
+        both.start_soon(ask_echo, second, b"two")
+    assert len(device.network.links) == 1
+
+
+async def test_when_the_holder_ends_another_command_takes_over(device: Device) -> None:
+    async with device.command() as second:
+        async with device.command() as first:
+            await ask_echo(first, b"one")
+            assert await ask_echo(second, b"two") == b"TWO"
+        assert await ask_echo(second, b"three") == b"THREE"
+        assert second.own
+    assert len(device.network.links) == 2
+
+
+async def test_a_first_attempt_that_fails_says_why_and_frees_the_lock(device: Device) -> None:
+    device.network.trouble = [TIMEOUT]
+    async with device.command() as link:
+        with pytest.raises(LinkClosed, match=r"no answer from 192\.0\.2\.1:5"):
+            await link.open_stream()
+        assert await ask_echo(link, b"again") == b"AGAIN"
+
+
+async def test_a_damaged_store_is_reported_as_such(device: Device) -> None:
+    device.network.trouble = [StoreError("pairing.json is damaged")]
+    async with device.command() as link:
+        with pytest.raises(StoreError) as caught:
+            await link.open_stream()
+    assert exit_code(caught.value) is ExitCode.STORE
+
+
+async def test_a_lost_link_is_made_again_and_both_are_told(device: Device, quick: None) -> None:
+    async with device.command() as link:
+        await ask_echo(link, b"one")
+        device.network.trouble = [TIMEOUT]
+        device.network.links[0].die()
+        with trio.fail_after(5):
+            assert await ask_echo(link, b"two") == b"TWO"
+    assert device.told == [
+        "lost the link to home: pulled the plug; trying again",
+        "no link to home: no answer from 192.0.2.1:5; trying again",
+        "the link to home is back",
+    ]
+
+
+async def test_a_device_that_was_replaced_or_forgotten_does_not_dial_again(
+    device: Device,
+) -> None:
+    for code in (CloseCode.REPLACED, CloseCode.REVOKED):
+        async with device.command() as link:
+            await ask_echo(link, b"one")
+            device.network.links[-1].die(code, "no more")
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            before = len(device.network.links)
+            for _ in range(2):
+                with pytest.raises(LinkClosed, match="no more"):
+                    await link.open_stream()
+            assert len(device.network.links) == before
+
+
+async def test_a_peer_that_falls_silent_while_a_reply_is_due_is_dialled_again(
+    device: Device, quick: None, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(device.holder().run)
+        device.network.links[0].answers = False
+        await trio.sleep(2 * LOOK_SECONDS * LOOKS_MAX)
+        assert len(device.network.links) == 1  # an idle link may be silent
+        device.network.links[0].streams = 1
+        await trio.sleep(LOOK_SECONDS * (LOOKS_MAX + 2))
+        assert len(device.network.links) == 2
+        nursery.cancel_scope.cancel()
+    assert device.told[0].startswith("lost the link to home: nothing came from it for 16 s")
+
+
+async def test_a_holder_that_waits_for_its_listener_says_so_when_asked(
+    device: Device, quick: None
+) -> None:
+    device.network.trouble = [TIMEOUT] * 10_000
+    async with trio.open_nursery() as nursery:
+        holder = device.holder()
+
+        async def run() -> None:
+            await holder.run(persistent=True)
+
+        nursery.start_soon(run)
+        while not device.told:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        status = await device.socket.ask({"verb": "status"})
+        assert status["link"] == "down"
+        assert "192.0.2.1:5" in status["trouble"]
+        await device.socket.ask({"verb": "stop"})
+
+
+@asynccontextmanager
+async def held(device: Device) -> AsyncIterator[Holder]:
+    async with trio.open_nursery() as nursery:
+        holder = device.holder()
+        await nursery.start(holder.run)
+        yield holder
+        nursery.cancel_scope.cancel()
+
+
+async def test_stop_ends_the_holder_for_good(device: Device) -> None:
+    async with held(device) as holder:
+        await device.socket.ask({"verb": "stop"})
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        with pytest.raises(LinkClosed, match="stopped"):
+            await holder.open_stream()
