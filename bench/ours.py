@@ -164,6 +164,7 @@ async def handshakes(dialer: Dialer, kept: dict[bytes, Pairing], *, seconds: flo
         known = pairing(number, dialer=True)
         while True:
             peer = await dialer.dial(kept.get(known.file_id, known))
+            await peer.ping()  # the listener has the next credential too
             await peer.aclose()
             done += 1
 

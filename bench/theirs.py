@@ -173,6 +173,7 @@ async def handshakes(port: int, datagram: int, seconds: float) -> float:
             ) as protocol:
                 assert isinstance(protocol, Client)
                 await protocol.up.wait()
+                await protocol.ping()
                 done += 1
                 protocol.close()
 

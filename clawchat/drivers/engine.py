@@ -32,7 +32,7 @@ from clawchat.core.actions import (
 from clawchat.core.config import Config
 from clawchat.core.credential import Address
 from clawchat.core.endpoint import Endpoint
-from clawchat.core.events import Close, DatagramReceived, Dial, Event
+from clawchat.core.events import Close, Consumed, DatagramReceived, Dial, Event
 from clawchat.core.instant import SECOND, Instant
 from clawchat.drivers import clock
 from clawchat.drivers.sockets import UdpSocket
@@ -70,8 +70,13 @@ class Engine:
         self.sockets: Final = {sock.address: sock for sock in sockets}
         self.links: Final[dict[int, None]] = {}  # dialled or established, and not over
         self.backlog: Final[dict[UdpSocket, deque[Transmit]]] = {}
+        self.credit_step: Final = min(config.limits.max_stream, config.limits.max_data) // 8
         self.overflowed = 0  # batches lost because a socket was blocked for long
         self._host = host
+        self._turning = False
+        self._news = False  # whether events came since the last actions
+        self._due: Instant | None = None  # the endpoint's deadline after the last turn
+        self._credit = 0  # bytes consumed since the last turn
         self._endpoint = Endpoint(config, now=clock.now(), unix_ns=time_ns(), entropy=entropy)
 
     @property
@@ -86,8 +91,20 @@ class Engine:
     def handle(self, event: Event) -> None:
         """Give the core an event; `turn` must follow soon. Raises a `LocalError`."""
         self._endpoint.handle(event, clock.now())
+        self._news = True
         if isinstance(event, Dial):
             self.links[event.link] = None
+
+    def consumed(self, event: Consumed) -> bool:
+        """As `handle`; False: `turn` may wait until something else makes it necessary.
+
+        A window is announced anew when half of it is consumed. Half of one is four steps, so a
+        peer that is out of credit is never left waiting.
+        """
+        self._endpoint.handle(event, clock.now())
+        self._news = True
+        self._credit += event.size
+        return self._credit >= self.credit_step
 
     def close_links(self) -> None:
         """Tell every peer that we are done; `links` empties as they are over."""
@@ -109,13 +126,26 @@ class Engine:
         return more
 
     def turn(self) -> None:
-        """Fire what is due and do all actions."""
+        """Fire what is due and do all actions. Called from within itself it does nothing:
+        what a notice led to is done before the turn ends.
+        """
+        if self._turning:
+            return
+        self._turning = True
+        try:
+            self._turn()
+        finally:
+            self._turning = False
+
+    def _turn(self) -> None:
+        self._credit = 0
         endpoint, now = self._endpoint, clock.now()
-        deadline = endpoint.deadline
-        if deadline is not None and deadline.at <= now:
+        if self._due is not None and self._due <= now:
             endpoint.advance(now)
-        while actions := endpoint.actions(now):
-            for action in actions:
+        self._news = True
+        while self._news:
+            self._news = False  # until a notice leads to an event
+            for action in endpoint.actions(now):
                 if isinstance(action, Transmit):
                     self._send(action)
                 elif isinstance(action, Notify):
@@ -124,18 +154,14 @@ class Engine:
                     self._host.persist(action)
                 else:
                     self._host.publish(action)
-
-    def due(self) -> Instant | None:
-        """When `turn` must be called at the latest."""
-        deadline = self._endpoint.deadline
-        return None if deadline is None else deadline.at
+        deadline = endpoint.deadline
+        self._due = None if deadline is None else deadline.at
 
     def wait_seconds(self) -> float:
-        """How long a driver may sleep before the next `turn`."""
-        due = self.due()
-        if due is None:
+        """How long a driver may sleep after a `turn` before the next."""
+        if self._due is None:
             return WAIT_SECONDS_MAX
-        return min(max(0.0, (due - clock.now()) / SECOND), WAIT_SECONDS_MAX)
+        return min(max(0.0, (self._due - clock.now()) / SECOND), WAIT_SECONDS_MAX)
 
     def resume(self, sock: UdpSocket) -> None:
         """Send what waits for `sock`, which is writable again."""

@@ -27,7 +27,7 @@ from clawchat.core.actions import (
 )
 from clawchat.core.config import Config
 from clawchat.core.credential import Address, Pairing, Path
-from clawchat.core.events import Dial, Event, Persisted, PersistFailed
+from clawchat.core.events import Consumed, Dial, Event, Persisted, PersistFailed
 from clawchat.drivers.engine import Engine
 from clawchat.drivers.peer import Peer
 from clawchat.drivers.publisher import Publisher
@@ -57,16 +57,14 @@ async def open_runner(
     trouble: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            runner = Runner(config, sockets, nursery, persist=persist, publisher=publisher)
-            runner.start()
+            runner = Runner(config, sockets, persist=persist, publisher=publisher)
+            await nursery.start(runner.run)
             try:
                 yield runner
             except BaseException as error:  # raised again below, outside the nursery
                 trouble = error
-            if not nursery.cancel_scope.cancel_called:  # else a task of the runner failed
-                with trio.move_on_after(CLOSING_SECONDS, shield=True):
-                    await runner.close()
-            nursery.cancel_scope.cancel()
+            with trio.move_on_after(CLOSING_SECONDS, shield=True):
+                await runner.close()
         if trouble is not None:
             raise trouble
     finally:
@@ -82,7 +80,6 @@ class Runner:
         self,
         config: Config,
         sockets: Sequence[UdpSocket],
-        nursery: trio.Nursery,
         *,
         persist: Callable[[Pairing], None],
         publisher: Publisher | None,
@@ -92,23 +89,34 @@ class Runner:
         self.overheard: Callable[[Notice], None] = lambda notice: None
         self.attempts = 0  # to write a bootstrap file, whether or not it worked
         self._engine: Final = Engine(config, sockets, self)
-        self._nursery = nursery
+        self._nursery: trio.Nursery  # of `run`
+        # Who uses the endpoint may be cancelled: the peer is told all the same, so its tasks
+        # end only when `close` says so.
+        self._shield = trio.CancelScope(shield=True)
+        self._failed = False
         self._save_pairing = persist
         self._publisher = publisher
         self._publish_error: StoreError | None = None
         self._published = False
         self._disk = trio.CapacityLimiter(1)  # first come, first served: saves stay in order
-        self._turn_due = False
         self._armed = 0.0  # the Trio time at which the timer task wakes
         self._sleep: trio.CancelScope | None = None  # of the timer task, while it sleeps
         self._resuming: set[UdpSocket] = set()
         self._changed = trio.lowlevel.ParkingLot()
 
-    def start(self) -> None:
-        """Start the tasks: one for timers and turns, one per socket for what arrives."""
-        self._nursery.start_soon(self._keep_time, name="clawchat timer")
-        for sock in self._engine.sockets.values():
-            self._nursery.start_soon(self._listen, sock, name=f"clawchat {sock.address}")
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until `close`: one task for timers, one per socket for what arrives."""
+        with self._shield:
+            try:
+                async with trio.open_nursery() as self._nursery:
+                    self._nursery.start_soon(self._keep_time, name="clawchat timer")
+                    for sock in self._engine.sockets.values():
+                        name = f"clawchat {sock.address}"
+                        self._nursery.start_soon(self._listen, sock, name=name)
+                    task_status.started()
+            except BaseException:
+                self._failed = not self._shield.cancel_called
+                raise
 
     # --- for peers, connect and serve ---------------------------------------------------------
 
@@ -118,12 +126,14 @@ class Runner:
         return self._engine.addresses
 
     def handle(self, event: Event) -> None:
-        """Give the core an event; what follows is done in the next turn of the loop."""
-        self._engine.handle(event)
-        self._turn_due = True
-        if self._sleep is not None:
-            self._sleep.cancel()
-            self._sleep = None
+        """Give the core an event, and do what follows. Raises a `LocalError`."""
+        if isinstance(event, Consumed):
+            if not self._engine.consumed(event):
+                return
+        else:
+            self._engine.handle(event)
+        self._engine.turn()
+        self._after_turn()
 
     def link_stats(self, link: int) -> LinkStats:
         """A snapshot of one link."""
@@ -147,25 +157,26 @@ class Runner:
         return await trio.to_thread.run_sync(work, *args, limiter=self._disk)
 
     async def close(self) -> None:
-        """Tell every peer, and take the published bootstrap file away."""
-        self._engine.close_links()
-        self._engine.turn()
-        self._after_turn()
-        while self._engine.links or self._engine.backlog:
-            await self._changed.park()
-        if self._publisher is not None and self._published:
-            await self._do_publish(Withdraw())
+        """Tell every peer, take the published bootstrap file away, end the tasks."""
+        if self._failed:
+            return  # a fault of ours, on its way up: the core is not asked again
+        try:
+            self._engine.close_links()
+            self._engine.turn()
+            self._after_turn()
+            while self._engine.links or self._engine.backlog:
+                await self._changed.park()
+            if self._publisher is not None and self._published:
+                await self._do_publish(Withdraw())
+        finally:
+            self._shield.cancel()
 
     # --- tasks --------------------------------------------------------------------------------
 
     async def _keep_time(self) -> None:
         while True:
-            self._turn_due = False
             self._engine.turn()
             self._after_turn()
-            if self._turn_due:
-                await trio.lowlevel.checkpoint()
-                continue
             self._armed = trio.current_time() + self._engine.wait_seconds()
             with trio.CancelScope(deadline=self._armed) as self._sleep:
                 await trio.sleep_forever()

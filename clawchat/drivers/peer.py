@@ -52,6 +52,10 @@ ROTATE_RETRY_SECONDS: Final = 0.25
 DRAIN_SECONDS: Final = 2.0  # how long a clean exit waits for acknowledgements
 
 
+# A peer sends nothing that leads to these before the next credential is durable.
+_ANSWERS: Final = (StreamData, StreamDrained, StreamOpened, Ponged, KeysRotated, DatagramArrived)
+
+
 class Carrier(Protocol):
     """What runs the endpoint for a `Peer`."""
 
@@ -90,6 +94,7 @@ class Peer:
         self._pings: dict[int, float | None] = {}
         self._pinged = 0
         self._epoch = 0
+        self._answered = False  # whether the peer has proved that it keeps the next credential
         self._feed = Feed[Notice]()
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -107,7 +112,7 @@ class Peer:
 
     @property
     def generation(self) -> int:
-        """The generation of the credential that authorised this link."""
+        """The generation agreed on this link, for the next one: 1 after a bootstrap file."""
         return self._proof().generation
 
     @property
@@ -266,8 +271,12 @@ class Peer:
             await self._changed.park()
 
     async def drain(self) -> None:
-        """Wait until every stream that was ended is acknowledged, for at most `DRAIN_SECONDS`."""
-        with trio.move_on_after(DRAIN_SECONDS):
+        """Wait until the peer has everything, for at most `DRAIN_SECONDS`: what was sent on
+        streams that were ended, and the next credential (else the next dial would be slow).
+        """
+        with trio.move_on_after(DRAIN_SECONDS), suppress(trio.BrokenResourceError):
+            if not self._answered:
+                await self.ping()
             for stream in list(self._streams.values()):
                 if stream.ended:
                     try:
@@ -281,6 +290,7 @@ class Peer:
 
     def arrived(self, notice: Notice) -> None:
         """Take a notice about this link."""
+        self._answered = self._answered or isinstance(notice, _ANSWERS)
         if isinstance(notice, (StreamData, StreamDrained, StreamReset, StreamStopped)):
             stream = self._streams.get(notice.stream)
             if stream is not None:

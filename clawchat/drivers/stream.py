@@ -86,18 +86,20 @@ class LinkStream(trio.abc.HalfCloseableStream):
         # The core keeps views until they are acknowledged: what can change is copied first.
         view = memoryview(data if isinstance(data, bytes) else bytes(data))
         self._begin_sending()
-        at = 0
+        at, size = 0, len(view)
         try:
-            await trio.lowlevel.checkpoint()
-            while at < len(view):
+            await trio.lowlevel.checkpoint_if_cancelled()
+            while at < size:
                 room = await self._room()
                 piece = view[at : at + min(room, WRITE_MAX)]
                 if self._write(piece, end=False):
                     at += len(piece)
                 else:
                     await self._writable.park()
+            # The bytes are on their way: now others may run. Cancelling is too late.
+            await trio.lowlevel.cancel_shielded_checkpoint()
         finally:
-            self._torn = self._torn or 0 < at < len(view)
+            self._torn = self._torn or 0 < at < size
             self._sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -193,12 +195,15 @@ class LinkStream(trio.abc.HalfCloseableStream):
             raise trio.BusyResourceError("another task is receiving on this stream")
         self._receiving = True
         try:
-            await trio.lowlevel.checkpoint()
+            parked = False
             while not self._chunks:
                 if self._check_receivable():
-                    return b""
+                    break
                 await self._readable.park()
-            return self._take(max_bytes)
+                parked = True
+            if not parked:
+                await trio.lowlevel.checkpoint()
+            return self._take(max_bytes) if self._chunks else b""
         finally:
             self._receiving = False
 
@@ -235,7 +240,9 @@ class LinkStream(trio.abc.HalfCloseableStream):
 
     def _consume(self, size: int) -> None:
         if size and self.peer.closed is None:
-            self.peer.handle(Consumed(self.peer.link, self.id, size))
+            # The link may have ended in this very turn: then its notice is on the way.
+            with suppress(UnknownLink, UnknownStream):
+                self.peer.handle(Consumed(self.peer.link, self.id, size))
 
     # --- closing ------------------------------------------------------------------------------
 

@@ -658,6 +658,7 @@ async def test_closing_a_link_that_ended_in_this_turn_is_harmless(core: Script, 
 async def test_a_clean_exit_waits_for_ended_streams_but_not_for_ever(
     core: Script, peer: Peer, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
+    peer.arrived(DatagramArrived(b"the peer is there"))
     ended, open_ = await peer.open_stream(), await peer.open_stream()
     await ended.send_all(b"x")
     await ended.send_eof()
@@ -681,3 +682,17 @@ async def test_a_stream_that_was_never_used_is_never_heard_of(core: Script, peer
     await (await peer.open_stream()).reset(3)
     assert not core.events
     assert not peer._streams
+
+
+async def test_a_clean_exit_waits_until_the_peer_keeps_the_next_credential(
+    core: Script, peer: Peer, nursery: trio.Nursery
+) -> None:
+    nursery.start_soon(peer.drain)
+    await settled()
+    (ping,) = core.of(Ping)
+    assert isinstance(ping, Ping)
+    peer.arrived(Ponged(ping.token, 1))
+    await settled()
+    assert not nursery.child_tasks
+    await peer.drain()
+    assert len(core.of(Ping)) == 1
