@@ -18,7 +18,6 @@ import json
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -28,6 +27,7 @@ from attrs import frozen
 
 from clawchat.apps import sse
 from clawchat.apps.events import LastEvent, RunEvent, decode_event
+from clawchat.apps.http import unwind
 from clawchat.apps.problems import Problem, ProblemError
 
 PATIENCE: Final = 60.0  # seconds without any success before an error is passed on
@@ -336,7 +336,7 @@ class RunEvents:
         assert self._run is not None
         try:
             if self._pieces is None:
-                self._answer = await self._client.open_events(self._run.id, self._after)
+                self._answer = await self._client.open_events(self._run.id, self._known)
                 self._pieces = self._answer.aiter_bytes()
                 self._parser = sse.Parser()
             if self._answer is not None and self._answer.status_code == 204:
@@ -354,28 +354,23 @@ class RunEvents:
         try:
             for one in self._parser.feed(received):
                 event = decode_event(int(one.id), one.name, one.data)
-                last = self._waiting[-1].id if self._waiting else self._after
-                if event is not None and event.id > last:
+                if event is not None and event.id > self._known:
                     self._waiting.append(event)
         except ValueError as error:
             raise httpx2.ReadError(f"the event stream is damaged: {error}") from None
+
+    @property
+    def _known(self) -> int:
+        """The id of the last event that arrived."""
+        return self._waiting[-1].id if self._waiting else self._after
 
     async def _disconnect(self) -> None:
         answer, pieces = self._answer, self._pieces
         self._answer = self._pieces = None
         if pieces is not None:
-            await _unwind(pieces)
+            await unwind(pieces)
         if answer is not None:
             await _close(answer)
-
-
-async def _unwind(pieces: AsyncIterator[bytes]) -> None:
-    """End an iteration over a response. It is a chain of generators, and on Trio only what is
-    raised at its innermost end closes all of them in order: so its next wait is cancelled."""
-    with trio.CancelScope() as scope, suppress(httpx2.TransportError):
-        scope.cancel()
-        async for _ in pieces:
-            pass  # what had arrived already
 
 
 async def _close(answer: httpx2.Response) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import ModuleType, TracebackType
 from typing import Any, Final, NoReturn, Protocol, Self, cast
 
@@ -141,6 +141,18 @@ def _broken(error: type[Exception], too_slow: type[Exception]) -> Iterator[None]
 
 def _within(timeout: float | None) -> AbstractContextManager[trio.CancelScope]:
     return trio.fail_after(float("inf") if timeout is None else timeout)
+
+
+async def unwind(pieces: AsyncIterator[bytes]) -> None:
+    """End an iteration over an httpx2 response early, and close what it holds.
+
+    It is a chain of generators, and on Trio only what is raised at its innermost end closes all
+    of them in order: so its next wait is cancelled.
+    """
+    with trio.CancelScope() as scope, suppress(httpx2.HTTPError):
+        scope.cancel()
+        async for _ in pieces:
+            pass  # what had arrived already
 
 
 # --- one transport for two libraries ----------------------------------------------------------

@@ -89,6 +89,10 @@ class MemoryLink:
     def __aiter__(self) -> AsyncIterator[trio.abc.HalfCloseableStream]:
         return self._receive.__aiter__()
 
+    async def hang_up(self) -> None:
+        """End the link: no more streams come."""
+        await self._send.aclose()
+
     async def cut(self) -> None:
         """Break every stream, as a lost link does."""
         for stream in self.opened:

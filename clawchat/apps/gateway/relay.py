@@ -168,13 +168,16 @@ class _Exchange:
                     name=self._who.name,
                 ),
             )
-            await self._exchange(upstream, head)
+            # Before anything is read: h11 cannot take an answer to what was not asked yet.
+            with suppress(*GONE):  # then the answer is what is missing
+                await upstream.send_all(self._up.send(head))
+            await self._exchange(upstream)
 
-    async def _exchange(self, upstream: trio.SocketStream, head: h11.Request) -> None:
+    async def _exchange(self, upstream: trio.SocketStream) -> None:
         """Both directions at a time. The answer's end is the end, whatever is still uploaded."""
         trouble: Exception | None = None
         async with trio.open_nursery() as nursery:
-            upload = _Upload(self, upstream, head, nursery.cancel_scope)
+            upload = _Upload(self, upstream, nursery.cancel_scope)
             nursery.start_soon(upload.run)
             try:
                 await self._answer(upstream)
@@ -258,13 +261,11 @@ class _Upload:
         self,
         exchange: _Exchange,
         upstream: trio.SocketStream,
-        head: h11.Request,
         scope: trio.CancelScope,
     ) -> None:
         self.trouble: Exception | None = None
         self._exchange = exchange
         self._upstream = upstream
-        self._head = head
         self._scope = scope
 
     async def run(self) -> None:
@@ -284,13 +285,13 @@ class _Upload:
     async def _send(self) -> bool:
         """False when the agent takes no more; its answer then says why, or its silence does."""
         up, peer = self._exchange._up, self._exchange
-        if not await self._pass(up.send(self._head)):
-            return False
         while isinstance(event := await peer._next_from_peer(), h11.Data):
             if not await self._pass(up.send(h11.Data(event.data))):
                 return False
         if not isinstance(event, h11.EndOfMessage):
             raise trio.BrokenResourceError("the request ended early")
+        if peer._down.trailing_data[0]:
+            raise trio.BrokenResourceError(ONE_REQUEST)
         return await self._pass(up.send(h11.EndOfMessage()))
 
     async def _pass(self, data: bytes) -> bool:
@@ -303,7 +304,7 @@ class _Upload:
     async def _watch(self) -> None:
         """Returns when the peer half-closes, which it may; raises when it resets."""
         if await self._exchange._stream.receive_some(PIECE):
-            raise trio.BrokenResourceError("more than one request on a stream")
+            raise trio.BrokenResourceError(ONE_REQUEST)
 
 
 async def _close(stream: trio.abc.HalfCloseableStream, *, whole: bool) -> None:
@@ -329,6 +330,9 @@ def _whole(connection: h11.Connection, problem: Problem) -> bytes:
     head = connection.send(h11.Response(status_code=problem.status, headers=headers))
     rest = connection.send(h11.Data(body)), connection.send(h11.EndOfMessage())
     return b"".join(part for part in (head, *rest) if part)
+
+
+ONE_REQUEST: Final = "more than one request on a stream"
 
 
 # --- what can go wrong ------------------------------------------------------------------------

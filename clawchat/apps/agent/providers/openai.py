@@ -7,13 +7,16 @@ Left to others: stalls (`runs`: the library's own limits are longer), what model
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
+from clawchat.apps import sse
 from clawchat.apps.agent.providers import (
     ChatMessage,
     Delta,
@@ -22,6 +25,7 @@ from clawchat.apps.agent.providers import (
     ProviderSettings,
 )
 from clawchat.apps.events import Usage
+from clawchat.apps.http import unwind
 from clawchat.apps.problems import Problem
 from clawchat.errors import UserError
 
@@ -70,34 +74,82 @@ class OpenAI:
         import openai
 
         history: Any = [{"role": one.role, "content": one.text} for one in messages]
-        finish: str | None = None
         try:
-            async with self._connect() as client:
-                stream = await client.chat.completions.create(
+            async with (
+                self._connect() as client,
+                client.chat.completions.with_streaming_response.create(
                     model=self.model,
                     messages=history,
                     stream=True,
                     stream_options={"include_usage": True},
-                )
-                async for chunk in stream:
-                    for choice in chunk.choices[:1]:
-                        finish = choice.finish_reason or finish
-                        if choice.delta.content:
-                            yield choice.delta.content
-                    if chunk.usage is not None:
-                        yield Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+                ) as response,
+                aclosing(_deltas(response.iter_bytes())) as deltas,
+            ):
+                if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise ProviderFailed(GARBAGE)
+                async for delta in deltas:
+                    yield delta
         except openai.APIStatusError as error:
             raise ProviderFailed(_status_problem(error.status_code, self.model)) from None
-        except openai.APIError as error:
-            raise ProviderFailed(_unreachable(error)) from None
+        except openai.APIError:  # what is no status is the connection
+            raise ProviderFailed(UNREACHABLE) from None
         except httpx2.HTTPError:  # the connection broke in the middle
             raise ProviderFailed(CUT_OFF) from None
-        except (ValueError, TypeError, AttributeError):  # no JSON, or JSON of another shape
+        except ValueError:
             raise ProviderFailed(GARBAGE) from None
-        if finish is None:
-            raise ProviderFailed(CUT_OFF)
-        if finish == "content_filter":
-            raise ProviderFailed(FILTERED)
+
+
+async def _deltas(pieces: AsyncIterator[bytes]) -> AsyncGenerator[Delta, None]:
+    """Read the stream. The library could too, but leaves open generators behind on Trio.
+
+    Raises `ProviderFailed`, and `ValueError` for what is no chunk.
+    """
+    parser = sse.Parser()
+    finish: str | None = None
+    try:
+        async for received in pieces:
+            for event in parser.feed(received):
+                if event.data == "[DONE]":
+                    continue
+                chunk = _read_chunk(event.data)
+                finish = chunk.finish or finish
+                if chunk.text:
+                    yield chunk.text
+                if chunk.usage is not None:
+                    yield chunk.usage
+    finally:
+        await unwind(pieces)
+    if finish is None:
+        raise ProviderFailed(CUT_OFF)
+    if finish == "content_filter":
+        raise ProviderFailed(FILTERED)
+
+
+@frozen
+class _Chunk:
+    """What is used of a `chat.completion.chunk`."""
+
+    text: str
+    finish: str | None
+    usage: Usage | None
+
+
+def _read_chunk(data: str) -> _Chunk:
+    """Raises `ValueError`, and `ProviderFailed` for an error that came within the stream."""
+    members = json.loads(data)
+    try:
+        if members.get("error"):
+            raise ProviderFailed(BROKE_OFF)
+        usage = members.get("usage")
+        found = usage and Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"]))
+        choices = members.get("choices") or [{}]
+        text = (choices[0].get("delta") or {}).get("content") or ""
+        finish = choices[0].get("finish_reason")
+    except (AttributeError, LookupError, TypeError):  # JSON of another shape
+        raise ValueError("not a chunk of a chat completion") from None
+    if not isinstance(text, str):
+        raise ValueError("a chunk whose text is none")
+    return _Chunk(text, finish, found or None)
 
 
 def _is_local(base_url: str) -> bool:
@@ -126,25 +178,26 @@ def _status_problem(status: int, model: str) -> Problem:
     return Problem(f"provider-{status}", title, 502, detail, next_)
 
 
-def _unreachable(error: Exception) -> Problem:
-    kind = type(error).__name__
-    if kind not in ("APIConnectionError", "APITimeoutError"):
-        return GARBAGE
-    return Problem(
-        kind="provider-unreachable",
-        title="The provider cannot be reached",
-        status=502,
-        detail="No connection came about, or it broke before an answer.",
-        next="Check the network and --base-url (OPENAI_BASE_URL), then send the message again.",
-    )
-
-
+UNREACHABLE: Final = Problem(
+    kind="provider-unreachable",
+    title="The provider cannot be reached",
+    status=502,
+    detail="No connection came about, or it broke before an answer.",
+    next="Check the network and --base-url (OPENAI_BASE_URL), then send the message again.",
+)
 CUT_OFF: Final = Problem(
     kind="provider-cut-off",
     title="The provider broke off in the middle of the reply",
     status=502,
     detail="The connection ended before the reply did; what came before is kept.",
     next="Send the message again.",
+)
+BROKE_OFF: Final = Problem(
+    kind="provider-broke-off",
+    title="The provider reported an error in the middle of the reply",
+    status=502,
+    detail="What came before is kept.",
+    next="Send the message again later.",
 )
 GARBAGE: Final = Problem(
     kind="provider-garbage",
