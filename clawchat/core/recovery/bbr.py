@@ -151,6 +151,12 @@ class Bbr:
         """The share of packets that arrives, counted so that UP makes up for the rest."""
         return 1 - max(0.0, self._base_loss - BASE_LOSS_BORNE)
 
+    @property
+    def _least(self) -> int:
+        """The smallest window; larger where bursts of loss would too often take all of it."""
+        lossy = self._base_loss > 2 * BASE_LOSS_BORNE
+        return (INITIAL_WINDOW_PACKETS if lossy else MINIMUM_WINDOW_PACKETS) * self._datagram
+
     def _inflight(self, gain: float) -> int:
         """Bytes in flight that fill the path `gain` times."""
         rate = self.rate
@@ -247,8 +253,9 @@ class Bbr:
             self._full_count += 1
 
     def _check_model(self) -> None:
-        self._crowded = self._crowded + 1 if self._queued() else 0
-        if self._crowded or self._loss() > self._base_loss + EXCESS_LOSS:
+        queued = self._queued() and self.window > self._least
+        self._crowded = self._crowded + 1 if queued else 0
+        if queued or self._loss() > self._base_loss + EXCESS_LOSS:
             self._rate_now = self._rate_before = self._round_rate or self.rate
 
     def _enter(self, mode: Mode, now: Instant) -> None:
@@ -315,7 +322,7 @@ class Bbr:
             self._calm_delivered //= 2
 
     def _set_window(self, acked: int) -> None:
-        least = MINIMUM_WINDOW_PACKETS * self._datagram
+        least = self._least
         if self.mode is Mode.PROBE_RTT:
             self.window = max(least, min(self.window, self._inflight(0.5)))
             return

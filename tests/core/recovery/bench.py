@@ -359,6 +359,12 @@ def goodput(mbit: float, size: int = 1200) -> float:
     return mbit * 125_000 * (size - OVERHEAD - 7) / (size + HEADERS)
 
 
+def bulk_bytes(size: int) -> bytes:
+    """What `Pair.transfer` sends."""
+    at = -size % 251
+    return (PATTERN * (size // len(PATTERN) + 2))[at : at + size]
+
+
 # --- the table --------------------------------------------------------------------------------
 
 
