@@ -9,9 +9,11 @@ Left to others: moving datagrams (`engine`), what the application sees (`peer`, 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final, TypeVar, TypeVarTuple
+from functools import partial
+from typing import Final, TypeAlias, TypeVar, TypeVarTuple
 
 import trio
 
@@ -39,6 +41,7 @@ log = logging.getLogger("clawchat")
 
 Args = TypeVarTuple("Args")
 Result = TypeVar("Result")
+_Job: TypeAlias = Callable[[], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -98,7 +101,9 @@ class Runner:
         self._publisher = publisher
         self._publish_error: StoreError | None = None
         self._published = False
-        self._disk = trio.CapacityLimiter(1)  # first come, first served: saves stay in order
+        # Work on files, in the order in which it was asked for; one thread at a time.
+        self._disk_jobs, self._disk_queue = trio.open_memory_channel[_Job](math.inf)
+        self._saving = 0  # credentials being written
         self._armed = 0.0  # the Trio time at which the timer task wakes
         self._sleep: trio.CancelScope | None = None  # of the timer task, while it sleeps
         self._resuming: set[UdpSocket] = set()
@@ -110,6 +115,7 @@ class Runner:
             try:
                 async with trio.open_nursery() as self._nursery:
                     self._nursery.start_soon(self._keep_time, name="clawchat timer")
+                    self._nursery.start_soon(self._work_on_files, name="clawchat files")
                     for sock in self._engine.sockets.values():
                         name = f"clawchat {sock.address}"
                         self._nursery.start_soon(self._listen, sock, name=name)
@@ -154,22 +160,42 @@ class Runner:
 
     async def in_thread(self, work: Callable[[*Args], Result], *args: *Args) -> Result:
         """Run file work in order with the endpoint's own; never abandoned half way."""
-        return await trio.to_thread.run_sync(work, *args, limiter=self._disk)
+        results: list[Result] = []
+        errors: list[Exception] = [trio.ClosedResourceError("the endpoint has ended")]
+        done = trio.Event()
+
+        async def job() -> None:
+            try:
+                results.append(await trio.to_thread.run_sync(work, *args))
+            except Exception as error:
+                errors.append(error)
+            finally:
+                done.set()
+
+        self._disk_jobs.send_nowait(job)
+        await done.wait()
+        if not results:
+            raise errors[-1]
+        return results[0]
 
     async def close(self) -> None:
         """Tell every peer, take the published bootstrap file away, end the tasks."""
         if self._failed:
             return  # a fault of ours, on its way up: the core is not asked again
         try:
-            self._engine.close_links()
-            self._engine.turn()
-            self._after_turn()
-            while self._engine.links or self._engine.backlog:
+            self._close_links()
+            while self._engine.links or self._engine.backlog or self._saving:
                 await self._changed.park()
+                self._close_links()  # one that was just being written is up now
             if self._publisher is not None and self._published:
                 await self._do_publish(Withdraw())
         finally:
             self._shield.cancel()
+
+    def _close_links(self) -> None:
+        self._engine.close_links()
+        self._engine.turn()
+        self._after_turn()
 
     # --- tasks --------------------------------------------------------------------------------
 
@@ -181,6 +207,10 @@ class Runner:
             with trio.CancelScope(deadline=self._armed) as self._sleep:
                 await trio.sleep_forever()
             self._sleep = None
+
+    async def _work_on_files(self) -> None:
+        async for job in self._disk_queue:
+            await job()
 
     async def _listen(self, sock: UdpSocket) -> None:
         while True:
@@ -236,16 +266,17 @@ class Runner:
 
     def persist(self, action: Persist) -> None:
         """Save in a thread, then say so."""
-        self._nursery.start_soon(self._do_persist, action)
+        self._saving += 1
+        self._disk_jobs.send_nowait(partial(self._do_persist, action))
 
     def publish(self, action: Publish | Withdraw) -> None:
         """Write or remove the bootstrap file in a thread."""
-        self._nursery.start_soon(self._do_publish, action)
+        self._disk_jobs.send_nowait(partial(self._do_publish, action))
 
     async def _do_persist(self, action: Persist) -> None:
         answer: Persisted | PersistFailed = Persisted(action.link, action.ticket)
         try:
-            await self.in_thread(self._save_pairing, action.pairing)
+            await trio.to_thread.run_sync(self._save_pairing, action.pairing)
         except StoreError as error:
             log.error("%s", error)
             peer = self.peers.get(action.link)
@@ -254,15 +285,17 @@ class Runner:
             answer = PersistFailed(action.link, action.ticket)
         with suppress(LocalError):  # the link ended meanwhile: nobody waits for the answer
             self.handle(answer)
+        self._saving -= 1
+        self._changed.unpark_all()
 
     async def _do_publish(self, action: Publish | Withdraw) -> None:
         if self._publisher is None:
             return
         try:
             if isinstance(action, Publish):
-                await self.in_thread(self._publisher.publish, action.content)
+                await trio.to_thread.run_sync(self._publisher.publish, action.content)
             else:
-                await self.in_thread(self._publisher.withdraw)
+                await trio.to_thread.run_sync(self._publisher.withdraw)
             self._published = isinstance(action, Publish)
             self._publish_error = None
         except StoreError as error:

@@ -96,18 +96,17 @@ class Store:
 
     # --- pairings -----------------------------------------------------------------------------
 
-    def save(self, pairing: Pairing, *, candidates: tuple[Address, ...] | None = None) -> None:
+    def save(self, pairing: Pairing, *, candidates: tuple[Address, ...] = ()) -> None:
         """Make `pairing` durable before returning; name and addresses already kept stay.
 
-        `candidates`, when given, replaces the addresses kept with it.
+        `candidates` are where the listener may be, if nothing is known about that yet.
         """
         entry = self._found(pairing.file_id)
         now = int(time())
         if entry is None:
             entry = Entry(pairing, self._fresh_name(pairing), (), now, now)
-        if candidates is None:
-            candidates = entry.candidates
-        self._write(evolve(entry, pairing=pairing, candidates=candidates, used=now))
+        where = entry.candidates or candidates
+        self._write(evolve(entry, pairing=pairing, candidates=where, used=now))
 
     def load(self) -> list[Pairing]:
         """Every pairing, oldest first."""
