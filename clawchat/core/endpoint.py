@@ -149,8 +149,8 @@ class Endpoint:
         if not agenda:
             return None
         at, _, link = agenda[0]
-        reason = link.deadline()
-        return Deadline(at, "nothing any more" if reason is None else reason.why)
+        reason = link.next_timer()
+        return Deadline(at, "nothing any more" if reason is None else reason[1].name)
 
     # --- what can be asked --------------------------------------------------------------------
 
@@ -189,15 +189,15 @@ class Endpoint:
         if link.over:
             self._drop_link(link)
             return
-        deadline = link.deadline()
-        if deadline is None:
+        due = link.next_timer()
+        if due is None:
             return
-        if link.agenda_at is None or deadline.at < link.agenda_at:
+        if link.agenda_at is None or due[0] < link.agenda_at:
             # A later deadline keeps its old entry: looking too early is harmless, and an active
             # link then does not fill the agenda.
-            link.agenda_at = deadline.at
+            link.agenda_at = due[0]
             self._agenda_count += 1
-            heappush(self._agenda, (deadline.at, self._agenda_count, link))
+            heappush(self._agenda, (due[0], self._agenda_count, link))
 
     def _drop_link(self, link: Link) -> None:
         link.agenda_at = None

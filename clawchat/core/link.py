@@ -38,7 +38,7 @@ from clawchat.core.crypto.schedule import EpochKeys
 from clawchat.core.epochs import Epochs
 from clawchat.core.events import Buffer
 from clawchat.core.exchange import Agreement, Answer, DialAttempt
-from clawchat.core.instant import Deadline, Instant
+from clawchat.core.instant import Instant
 from clawchat.core.phases import answering, dialing, established
 from clawchat.core.phases.answering import Answering
 from clawchat.core.phases.commands import (
@@ -452,17 +452,19 @@ class Link:
 
     # --- time ---------------------------------------------------------------------------------
 
-    def deadline(self) -> Deadline | None:
+    def next_timer(self) -> tuple[Instant, Timer] | None:
         """When `advance` is due, and which timer says so."""
-        due = [(at, timer) for timer, at in self.timers.items()]
-        if isinstance(self.handshake, Dialing) and self.handshake.hello_at is not None:
-            due.append((self.handshake.hello_at, Timer.HELLO))
+        due = None
         if self.transport is not None and self.usable:
-            due += self.transport.timers()
-        if not due:
-            return None
-        at, timer = min(due, key=lambda pair: pair[0])
-        return Deadline(at, timer.name)
+            due = self.transport.next_timer()
+        for timer, at in self.timers.items():
+            if due is None or at < due[0]:
+                due = at, timer
+        machine = self.handshake
+        hello_at = machine.hello_at if isinstance(machine, Dialing) else None
+        if hello_at is not None and (due is None or hello_at < due[0]):
+            due = hello_at, Timer.HELLO
+        return due
 
     def advance(self, now: Instant) -> None:
         """Fire what is due."""

@@ -410,11 +410,14 @@ class Transport:
         parts: list[bytes] = []
         items: list[Item] = []
         received = self.received
+        owed = received.ack_at is not None
         due = received.ack_at is not None and received.ack_at <= now
-        eliciting = self._small_frames(parts, items, room - ACK_SIZE_MAX)
-        if not (eliciting or due):
-            return self._lone_datagram(room)
-        if received.ack_at is not None and (ack := received.ack(now)) is not None:
+        eliciting = self._has_small_frames() and self._small_frames(
+            parts, items, room - ACK_SIZE_MAX
+        )
+        if not (eliciting or due or (owed and self.streams.pending())):
+            return self._lone_datagram(room) if self.datagrams else (b"", items, False)
+        if owed and (ack := received.ack(now)) is not None:
             parts.insert(0, frames.encode_ack(ack.ranges, ack.delay_us))
             items.append((ItemKind.ACKED_UP_TO, ack.ranges[0][1]))
         left = room - sum(map(len, parts))
@@ -427,6 +430,9 @@ class Transport:
             parts.append(frames.PING)  # so that the peer says which of our ACKs it knows
             eliciting = True
         return b"".join(parts), items, eliciting
+
+    def _has_small_frames(self) -> bool:
+        return bool(self.streams.control_due or self._pings or self.datagrams or self._challenges)
 
     def _lone_datagram(self, room: int) -> tuple[bytes, list[Item], bool]:
         """A DATAGRAM too large to stand beside an ACK."""
@@ -501,17 +507,22 @@ class Transport:
                 if item[0] < ItemKind.ACKED_UP_TO:
                     self.streams.lost(item)
 
-    def timers(self) -> list[tuple[Instant, Timer]]:
+    def next_timer(self) -> tuple[Instant, Timer] | None:
         """When `advance` or `pack` has something to do, and what."""
-        due: list[tuple[Instant, Timer]] = []
-        if self.recovery.deadline is not None:
-            due.append((self.recovery.deadline, Timer.RECOVERY))
-        if self.received.ack_at is not None:
-            due.append((self.received.ack_at, Timer.ACK))
-        if self.recovery.room_at is not None and self.streams.pending():
-            due.append((self.recovery.room_at, Timer.PACING))
-        if self.mtu.probe_at is not None and not self.holding:
-            due.append((self.mtu.probe_at, Timer.PATH_MTU))
+        due: tuple[Instant, Timer] | None = None
+        at = self.recovery.deadline
+        if at is not None:
+            due = at, Timer.RECOVERY
+        at = self.received.ack_at
+        if at is not None and (due is None or at < due[0]):
+            due = at, Timer.ACK
+        at = self.mtu.probe_at
+        if at is not None and not self.holding and (due is None or at < due[0]):
+            due = at, Timer.PATH_MTU
+        if self.streams.pending():
+            at = self.recovery.room_at
+            if at is not None and (due is None or at < due[0]):
+                due = at, Timer.PACING
         return due
 
 

@@ -447,6 +447,11 @@ class Streams:
             self._priorities.served(stream, 1)
         return result
 
+    @property
+    def control_due(self) -> bool:
+        """Whether `control` has frames."""
+        return bool(self._due)
+
     def control(self, room: int) -> list[tuple[bytes, Item]]:
         """The frames that are due besides STREAM, as many as fit into `room` bytes together."""
         frames: list[tuple[bytes, Item]] = []
