@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from clawchat.cli.exit_codes import ExitCode
 
@@ -22,7 +22,10 @@ Try `clawchat demo` first. On the machine with the agent run `clawchat serve`; c
 file it publishes to your other device and run `clawchat connect FILE` there, then `clawchat chat`.
 """
 
-TALK, LINK, HOST = Group("Talk"), Group("The link"), Group("The agent's machine")
+TALK = Group("Talk", sort_key=1)
+LINK = Group("The link", sort_key=2)
+HOST = Group("The agent's machine", sort_key=3)
+REST = Group("Besides", sort_key=4)
 
 COMMANDS: tuple[tuple[str, Group, str], ...] = (
     (
@@ -117,22 +120,31 @@ def _version() -> str:
         return "clawchat (not installed)"
 
 
-def make_app() -> App:
-    """The command line as Cyclopts sees it."""
+def _flowing(text: str) -> str:
+    """`text` with each paragraph on one line, for the terminal's width to wrap."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
+
+
+def make_app(*, plain: bool = False) -> App:
+    """The command line as Cyclopts sees it; `plain` without boxes in its help."""
     app = App(
         name="clawchat",
-        help=OVERVIEW,
+        help=_flowing(OVERVIEW),
         version=_version,
         backend="trio",
         suppress_keyboard_interrupt=False,
-        help_format="markdown",
+        help_format="plaintext",
+        help_formatter="plain" if plain else "default",
+        default_parameter=Parameter(show_default=False),
     )
-    for name, group, help_text in COMMANDS:
-        app.command(f"clawchat.cli.{name}:{name}", name=name, help=help_text, group=group)
-    sec = App(name="sec", help=SEC_HELP, help_format="markdown", group=HOST)
-    for name, help_text in SEC_COMMANDS:
-        sec.command(f"clawchat.cli.sec:{name}", name=name, help=help_text)
+    for place, (name, group, help_text) in enumerate(COMMANDS):
+        home = f"clawchat.cli.{name}:{name}"
+        app.command(home, name=name, help=_flowing(help_text), group=group, sort_key=place)
+    sec = App(name="sec", help=_flowing(SEC_HELP), group=HOST, sort_key=len(COMMANDS))
+    for place, (name, help_text) in enumerate(SEC_COMMANDS):
+        sec.command(f"clawchat.cli.sec:{name}", name=name, help=_flowing(help_text), sort_key=place)
     app.command(sec)
+    app["--help"].group = app["--version"].group = REST
     return app
 
 

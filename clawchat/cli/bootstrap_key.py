@@ -24,10 +24,8 @@ KEY_VARIABLE = "CLAWCHAT_BOOTSTRAP_KEY"
 PASSPHRASE_VARIABLE = "CLAWCHAT_BOOTSTRAP_PASSPHRASE"
 KEY_FILE_MAX = 4096  # bytes
 
-WAYS = (
-    f"set {KEY_VARIABLE} or {PASSPHRASE_VARIABLE}, or name a file with --key-file "
-    "(`clawchat sec key --out FILE` makes one)"
-)
+WAYS = f"set {KEY_VARIABLE} or {PASSPHRASE_VARIABLE}, or name a file with --key-file"
+HOW_TO_MAKE_ONE = "`clawchat sec key --out FILE` makes one"
 
 
 def given_key(
@@ -54,10 +52,10 @@ def given_key(
 
 
 def needed_key(key_file: Path | None, why: str) -> BootstrapKey:
-    """The same, but raises `BootstrapKeyMissing` when there is none. `why` completes the text."""
+    """The listener's key; raises `BootstrapKeyMissing` when none was given."""
     key = given_key(key_file, ask=why)
     if key is None:
-        raise BootstrapKeyMissing(f"the bootstrap key is needed to {why}: {WAYS}")
+        raise BootstrapKeyMissing(f"the listener's bootstrap key is needed to {why}: {WAYS}")
     return key
 
 

@@ -22,13 +22,13 @@ from clawchat.drivers.store import NAME_MAX, Store, StoreBusy
 
 
 async def connect(
-    file: Annotated[Path | None, Parameter(help="The bootstrap file.", show_default=False)] = None,
+    file: Annotated[Path | None, Parameter(help="The bootstrap file.")] = None,
     /,
     *,
     once: Annotated[bool, Parameter(negative="", help="Pair (or try the link) and exit.")] = False,
     name: Annotated[
         str | None,
-        Parameter(help="What to call the listener from now on.", show_default=False),
+        Parameter(help="What to call the listener from now on."),
     ] = None,
     peer: PeerName = None,
     key_file: KeyFile = None,

@@ -53,7 +53,7 @@ async def demo(
     *,
     text: Annotated[
         str | None,
-        Parameter(name="--say", help="Send this, print the reply and exit.", show_default=False),
+        Parameter(name="--say", help="Send this, print the reply and exit."),
     ] = None,
     provider: ProviderName = "",
     model: Model = "",

@@ -16,7 +16,6 @@ StateDir: TypeAlias = Annotated[
     Parameter(
         name="--state-dir",
         help="Folder that keeps everything (else CLAWCHAT_STATE_DIR, else the platform's).",
-        show_default=False,
     ),
 ]
 SecurityDir: TypeAlias = Annotated[
@@ -25,7 +24,6 @@ SecurityDir: TypeAlias = Annotated[
         name="--security-dir",
         help="Folder of the listener's keys and its bootstrap file "
         "(else CLAWCHAT_SECURITY_DIR, else in the state folder).",
-        show_default=False,
     ),
 ]
 KeyFile: TypeAlias = Annotated[
@@ -34,7 +32,6 @@ KeyFile: TypeAlias = Annotated[
         name="--key-file",
         help="File that holds the bootstrap key, mode 0600 (else CLAWCHAT_BOOTSTRAP_KEY or "
         "CLAWCHAT_BOOTSTRAP_PASSPHRASE, else asked for).",
-        show_default=False,
     ),
 ]
 PeerName: TypeAlias = Annotated[
@@ -43,7 +40,6 @@ PeerName: TypeAlias = Annotated[
         name="--peer",
         env_var="CLAWCHAT_PEER",
         help="Which listener, when several are paired: its name.",
-        show_default=False,
     ),
 ]
 Json: TypeAlias = Annotated[
@@ -54,7 +50,6 @@ Conversation: TypeAlias = Annotated[
     Parameter(
         name=("--conversation", "-c"),
         help="The conversation to go on with, by its id (else the latest).",
-        show_default=False,
     ),
 ]
 ProviderName: TypeAlias = Annotated[
@@ -63,7 +58,6 @@ ProviderName: TypeAlias = Annotated[
         name="--provider",
         help="Where replies come from: echo (needs nothing) or openai, which is any endpoint that "
         "speaks its protocol (key in OPENAI_API_KEY). Else CLAWCHAT_PROVIDER, else echo.",
-        show_default=False,
     ),
 ]
 Model: TypeAlias = Annotated[
@@ -77,7 +71,6 @@ BaseUrl: TypeAlias = Annotated[
     Parameter(
         name="--base-url",
         help="The provider's address (else OPENAI_BASE_URL, else OpenAI's).",
-        show_default=False,
     ),
 ]
 ExitWithStdin: TypeAlias = Annotated[

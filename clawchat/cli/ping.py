@@ -6,6 +6,7 @@ from typing import Annotated
 
 import trio
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from clawchat.cli.device import the_link
 from clawchat.cli.exit_codes import ExitCode
@@ -19,8 +20,21 @@ TIMEOUT = 5.0  # seconds for one answer
 
 async def ping(
     *,
-    count: Annotated[int, Parameter(name=("--count", "-c"), help="How many.")] = 4,
-    interval: Annotated[float, Parameter(name=("--interval", "-i"), help="Seconds between.")] = 1.0,
+    count: Annotated[
+        int,
+        Parameter(
+            name=("--count", "-c"), help="How many.", validator=Number(gte=1), show_default=True
+        ),
+    ] = 4,
+    interval: Annotated[
+        float,
+        Parameter(
+            name=("--interval", "-i"),
+            help="Seconds between two.",
+            validator=Number(gte=0),
+            show_default=True,
+        ),
+    ] = 1.0,
     json: Json = False,
     peer: PeerName = None,
     state_dir: StateDir = None,

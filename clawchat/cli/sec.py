@@ -26,9 +26,7 @@ from clawchat.errors import BootstrapError, BootstrapKeyMissing, BootstrapKeyWro
 
 def key(
     *,
-    out: Annotated[
-        Path | None, Parameter(help="Write it to this new file, 0600.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, Parameter(help="Write it to this new file, 0600.")] = None,
 ) -> None:
     """32 random bytes as base64url."""
     if out is None:

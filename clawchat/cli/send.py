@@ -15,7 +15,7 @@ from clawchat.cli.device import the_link
 from clawchat.cli.failures import AgentTrouble, Cancelled, Usage
 from clawchat.cli.options import Json, PeerName, StateDir
 from clawchat.cli.talk import agent_client, find_conversation
-from clawchat.cli.terminal import harmless, put, put_json, say
+from clawchat.cli.terminal import harmless, put, put_json, say, stdin_is_terminal
 from clawchat.cli.until_stopped import until_stopped
 
 CANCEL_SECONDS = 3.0  # for telling the agent that nobody wants the reply any more
@@ -31,7 +31,6 @@ async def send(
         Parameter(
             name=("--conversation", "-c"),
             help="The conversation to go on with: its id, or `last` (else a new one).",
-            show_default=False,
         ),
     ] = None,
     json: Json = False,
@@ -62,6 +61,8 @@ async def send(
 
 async def _message(text: str) -> str:
     if text == "-":
+        if stdin_is_terminal():
+            say("type the message, then Ctrl-D on a line of its own")
         text = (await trio.to_thread.run_sync(_read_stdin, abandon_on_cancel=True)).decode(
             "utf-8", "replace"
         )

@@ -20,12 +20,17 @@ import trio
 from cyclopts import Parameter
 
 import clawchat
-from clawchat.apps.agent import open_agent
-from clawchat.apps.gateway import AgentAddress, check_agent, parse_agent_url, relay
-from clawchat.cli.agent import describe, provider_of
-from clawchat.cli.bootstrap_key import WAYS, given_key
+from clawchat.apps.gateway import (
+    AgentAddress,
+    AgentUnreachable,
+    check_agent,
+    parse_agent_url,
+    relay,
+)
+from clawchat.cli.agent import PORT_RANGE, describe, provider_of, running_agent
+from clawchat.cli.bootstrap_key import HOW_TO_MAKE_ONE, WAYS, given_key
 from clawchat.cli.exit_codes import ExitCode
-from clawchat.cli.failures import Usage, exit_code
+from clawchat.cli.failures import AgentTrouble, Usage, exit_code
 from clawchat.cli.local_socket import LocalSocket, LocalStream, Message, Refused
 from clawchat.cli.options import (
     BaseUrl,
@@ -66,7 +71,7 @@ async def serve(
         int | None,
         Parameter(
             help="UDP port (else the one used before, else a random one of 49152-65535).",
-            show_default=False,
+            validator=PORT_RANGE,
         ),
     ] = None,
     advertise: Annotated[
@@ -81,7 +86,6 @@ async def serve(
         str | None,
         Parameter(
             help="A running agent, such as http://127.0.0.1:55556 (else one runs inside).",
-            show_default=False,
         ),
     ] = None,
     provider: ProviderName = "",
@@ -103,14 +107,13 @@ async def serve(
         if agent_url is None:
             chosen = provider_of(provider, model, base_url)
             home = private_folder(agent_folder(state_dir), "--state-dir")
-            inside = await stack.enter_async_context(open_agent(home, chosen, port=0))
+            inside = await stack.enter_async_context(running_agent(home, chosen, 0))
             address, what = (
                 parse_agent_url(inside.url),
                 f"{describe(chosen.name, chosen.model)}, in this process",
             )
         else:
-            address, what = parse_agent_url(agent_url), f"at {agent_url}"
-            await check_agent(address)
+            address, what = await _running_at(agent_url), f"at {agent_url}"
         desk = _Desk(store, address, None if key is None else _Publisher(folder, key))
         ports = [port] if port is not None else _ports(folder)
         listener = await _listen(stack, store, ip, ports, advertise or [], desk.publisher)
@@ -121,12 +124,27 @@ async def serve(
         await desk.run(listener)
 
 
+async def _running_at(agent_url: str) -> AgentAddress:
+    """Where the agent is, which answered just now. Raises `Usage` or `AgentTrouble`."""
+    try:
+        address = parse_agent_url(agent_url)
+    except UserError as error:
+        raise Usage(f"--agent-url: {error}") from None
+    try:
+        await check_agent(address)
+    except AgentUnreachable as error:
+        raise AgentTrouble(str(error)) from None
+    return address
+
+
 def _key(key_file: Path | None, paired: bool) -> BootstrapKey | None:
     """Needed to publish; a listener that knows its devices runs without."""
     why = "seal the bootstrap file"
     key = given_key(key_file, ask="" if paired else why, choosing=True)
     if key is None and not paired:
-        raise BootstrapKeyMissing(f"the bootstrap key is needed to {why}: {WAYS}")
+        raise BootstrapKeyMissing(
+            f"the bootstrap key is needed to {why}: {WAYS} ({HOW_TO_MAKE_ONE})"
+        )
     return key
 
 
@@ -169,7 +187,9 @@ async def _listen(
         try:
             return await stack.enter_async_context(listening)
         except UserError as error:
-            if not ports or exit_code(error) is not ExitCode.IN_USE:
+            if exit_code(error) is not ExitCode.IN_USE:
+                raise Usage(str(error)) from error
+            if not ports:
                 raise
 
 
