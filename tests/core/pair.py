@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from hashlib import shake_256
 from heapq import heappop, heappush
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from attrs import define, evolve, field, frozen
 
@@ -175,7 +175,7 @@ class Side:
         return b"".join(parts)
 
 
-def config_of(name: str, **changes: object) -> Config:
+def config_of(name: str, **changes: Any) -> Config:
     identity = Secret(seeded(f"identity of the {name}")(32))
     return evolve(Config(identity), **changes)
 

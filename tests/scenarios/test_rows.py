@@ -1,0 +1,576 @@
+"""Every row of every phase table is taken by a scenario that says in its name what happens.
+
+A scenario runs two real endpoints and claims the rows that it is there for. That it takes them is
+one test; that all claims together are all rows, neither more nor less, is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, TypeAlias
+
+import pytest
+
+from clawchat.core.crypto.envelope import ENVELOPE_SIZES
+from clawchat.core.events import (
+    Close,
+    Forget,
+    Ping,
+    PublishBootstrap,
+    RotateKeys,
+    WithdrawBootstrap,
+)
+from clawchat.core.instant import HOUR, MILLISECOND, MINUTE, SECOND
+from clawchat.core.phases import answering, bootstrap, dialing, established, rotating_keys
+from clawchat.core.table import Table
+from clawchat.errors import CloseCode, Drop
+from tests.core.pair import (
+    DIALER,
+    LATENCY,
+    LISTENER,
+    Pair,
+    Parcel,
+    Side,
+    calm,
+    config_of,
+    dead,
+    linked_pair,
+    losing,
+    make_pair,
+    pairing_of,
+)
+
+TABLES: tuple[Table[Any], ...] = (
+    bootstrap.TABLE,
+    dialing.TABLE,
+    answering.TABLE,
+    established.TABLE,
+    rotating_keys.DIALER,
+    rotating_keys.LISTENER,
+)
+RowId: TypeAlias = tuple[str, str, str, str]
+Scenario: TypeAlias = Callable[[], Pair]
+
+CLAIMS: dict[Scenario, frozenset[RowId]] = {}
+
+ISSUING = "bootstrap"
+DIALING = "handshake.dialer"
+ANSWERING = "handshake.listener"
+LIFE = "established"
+OFFERING = "rotating.keys.dialer"
+REPLYING = "rotating.keys.listener"
+
+
+def takes(table: str, *rows: str) -> Callable[[Scenario], Scenario]:
+    """The scenario is there for these rows, each written as `SOURCE Event DEST`."""
+
+    def claim(scenario: Scenario) -> Scenario:
+        ids = frozenset((table, *_three(row)) for row in rows)
+        CLAIMS[scenario] = CLAIMS.get(scenario, frozenset()) | ids
+        return scenario
+
+    return claim
+
+
+def _three(row: str) -> tuple[str, str, str]:
+    source, event, dest = row.split()
+    return source, event, dest
+
+
+def is_hello(parcel: Parcel) -> bool:
+    return parcel.to == LISTENER and len(parcel.data) in ENVELOPE_SIZES
+
+
+def in_phase(side: Side, phase: Enum) -> Callable[[], bool]:
+    """Whether the machine that has this phase entered it last."""
+
+    def entered() -> bool:
+        dests = [dest for _, _, _, dest in side.taken if type(dest) is type(phase)]
+        return bool(dests) and dests[-1] is phase
+
+    return entered
+
+
+def second_write_takes_long(pair: Pair) -> None:
+    """The dialer's disk: the first write is done at once, the second in 20 s."""
+    disk = pair.dialer.disk
+
+    def slow_from_the_second_on(number: int) -> bool:
+        disk.delay_ns = 0 if number == 1 else 20 * SECOND
+        return False
+
+    disk.fails = slow_from_the_second_on
+
+
+# --- bootstrap files --------------------------------------------------------------------------
+
+
+@takes(ISSUING, "CLOSED IssueAsked OPEN", "OPEN IssueAsked OPEN", "OPEN FileDue OPEN")
+@takes(ISSUING, "OPEN IssueStopped CLOSED")
+def a_file_is_issued_asked_for_again_renewed_after_ten_minutes_and_withdrawn() -> Pair:
+    pair = make_pair()
+    pair.publish()
+    pair.publish()
+    pair.run(11 * MINUTE)
+    pair.do(pair.listener, WithdrawBootstrap())
+    return pair
+
+
+@takes(ISSUING, "OPEN FileRedeemed SPENT", "SPENT IssueAsked OPEN", "SPENT IssueStopped CLOSED")
+def a_redeemed_file_ends_issuing_until_the_user_asks_for_a_second_device() -> Pair:
+    pair = linked_pair()
+    pair.do(pair.listener, PublishBootstrap((LISTENER,)))
+    pair.dialer.disk.kept.clear()
+    pair.dialer.endpoint.handle(Close(1), pair.now)
+    pair.connect()
+    pair.do(pair.listener, WithdrawBootstrap())
+    return pair
+
+
+# --- the dialer's handshake -------------------------------------------------------------------
+
+
+@takes(DIALING, "CALLING HelloDue CALLING", "CALLING ReplyVerified SAVING")
+@takes(DIALING, "SAVING Saved PROVING", "PROVING PeerProved DROPPING", "DROPPING Saved UP")
+@takes(ANSWERING, "REPLIED HelloRepeated REPLIED", "REPLIED DialerProved SAVING")
+@takes(ANSWERING, "SAVING Saved RUNNING", "RUNNING DialerSettled SETTLED")
+@takes(LIFE, "STARTING Begun LIVE")
+def a_lost_reply_is_sent_again_and_both_sides_end_with_one_new_generation() -> Pair:
+    pair = make_pair()
+    replies = 0
+
+    def first_reply_is_lost(parcel: Parcel) -> bool:
+        nonlocal replies
+        replies += parcel.to == DIALER
+        return parcel.to == DIALER and replies == 1
+
+    pair.network = losing(first_reply_is_lost)
+    pair.dial(pairing_of(pair.publish()))
+    pair.run(SECOND)
+    hellos = [parcel.data for parcel in pair.parcels if is_hello(parcel)]
+    assert len(hellos) == 2
+    assert hellos[0] == hellos[1]
+    assert pair.dialer.generations == pair.listener.generations == [1]
+    return pair
+
+
+@takes(DIALING, "CALLING HelloDue CALLING")
+def a_dialer_that_kept_two_generations_tries_the_newer_and_then_the_older() -> Pair:
+    """The listener never had generation 1: the dialer was killed before it could prove it."""
+    pair = make_pair()
+    pair.network = losing(lambda parcel: parcel.to == LISTENER and not is_hello(parcel))
+    pair.dial(pairing_of(pair.publish()))
+    pair.run(SECOND)
+    assert pair.dialer.generations == [1, 0]
+    pair.restart(pair.dialer)
+    pair.network = calm
+    pair.dial()
+    pair.run(5 * SECOND)
+    hints = [parcel.data[:16] for parcel in pair.parcels if is_hello(parcel)]
+    assert len(set(hints)) == 2  # this cell has two rows, and both were taken
+    assert pair.dialer.generations == pair.listener.generations == [1]
+    return pair
+
+
+@takes(DIALING, "CALLING Refused CALLING", "CALLING Refused FAILED")
+@takes(LIFE, "STARTING HandshakeFailed CLOSED")
+def a_copied_file_is_refused_and_refused_again_with_the_cookie() -> Pair:
+    pair = make_pair()
+    copied = pairing_of(pair.publish())
+    pair.dial(copied)
+    pair.run(SECOND)
+    pair.dial(copied)
+    pair.run(SECOND)
+    assert pair.dialer.closed[-1].code is CloseCode.SUPERSEDED
+    return pair
+
+
+@takes(DIALING, "CALLING DialLapsed FAILED")
+def a_dial_that_nobody_answers_is_given_up_after_thirty_seconds() -> Pair:
+    pair = make_pair()
+    pair.network = dead
+    pair.dial(pairing_of(pair.publish()))
+    pair.run(30 * SECOND)
+    assert pair.dialer.closed[-1].code is CloseCode.TIMEOUT
+    return pair
+
+
+@takes(DIALING, "CALLING GivenUp FAILED")
+@takes(LIFE, "STARTING CloseAsked CLOSED")
+def the_application_gives_up_while_the_listener_is_called() -> Pair:
+    pair = make_pair()
+    pair.network = dead
+    link = pair.dial(pairing_of(pair.publish()))
+    pair.do(pair.dialer, Close(link))
+    assert pair.dialer.endpoint.links == []
+    return pair
+
+
+@takes(DIALING, "SAVING SaveFailed FAILED")
+def the_dialers_disk_is_full_when_the_reply_comes() -> Pair:
+    pair = make_pair()
+    pair.dialer.disk.fails = lambda _number: True
+    pair.dial(pairing_of(pair.publish()))
+    pair.run(SECOND)
+    assert pair.dialer.closed[-1].code is CloseCode.STORE
+    return pair
+
+
+@takes(DIALING, "SAVING DialLapsed FAILED")
+def the_dialers_disk_takes_longer_than_the_dial_may() -> Pair:
+    pair = make_pair()
+    pair.dialer.disk.delay_ns = MINUTE
+    pair.dial(pairing_of(pair.publish()))
+    pair.run(2 * MINUTE)
+    assert pair.dialer.closed[-1].code is CloseCode.TIMEOUT
+    return pair
+
+
+@takes(DIALING, "SAVING GivenUp FAILED")
+def the_application_gives_up_while_the_dialers_disk_is_slow() -> Pair:
+    pair = make_pair()
+    pair.dialer.disk.delay_ns = SECOND
+    link = pair.dial(pairing_of(pair.publish()))
+    pair.run(SECOND // 2)
+    pair.do(pair.dialer, Close(link))
+    pair.run(2 * SECOND)
+    return pair
+
+
+@takes(DIALING, "PROVING DialLapsed FAILED")
+def the_listener_answers_the_hello_and_then_nothing_any_more() -> Pair:
+    pair = make_pair()
+    pair.network = losing(lambda parcel: parcel.to == LISTENER and not is_hello(parcel))
+    pair.dial(pairing_of(pair.publish()))
+    pair.run(31 * SECOND)
+    assert pair.dialer.closed[-1].code is CloseCode.TIMEOUT
+    assert pair.dialer.generations == [1, 0]
+    return pair
+
+
+@takes(DIALING, "PROVING GivenUp FAILED")
+def the_application_closes_before_the_listener_has_proved_itself() -> Pair:
+    pair = make_pair()
+    pair.network = losing(lambda parcel: parcel.to == LISTENER and not is_hello(parcel))
+    link = pair.dial(pairing_of(pair.publish()))
+    pair.run(SECOND)
+    pair.do(pair.dialer, Close(link))
+    return pair
+
+
+@takes(DIALING, "DROPPING SaveFailed FAILED")
+@takes(LIFE, "LIVE HandshakeFailed CLOSED")
+def the_dialers_disk_is_full_when_the_older_generation_is_dropped() -> Pair:
+    pair = make_pair()
+    pair.dialer.disk.fails = lambda number: number == 2
+    pair.dial(pairing_of(pair.publish()))
+    pair.run(SECOND)
+    assert pair.dialer.closed[-1].code is CloseCode.STORE
+    assert pair.dialer.generations == [1, 0]
+    return pair
+
+
+@takes(DIALING, "DROPPING GivenUp FAILED")
+def the_application_closes_while_the_older_generation_is_dropped() -> Pair:
+    pair = make_pair()
+    second_write_takes_long(pair)
+    link = pair.dial(pairing_of(pair.publish()))
+    pair.run(SECOND)
+    pair.do(pair.dialer, Close(link))
+    return pair
+
+
+# --- the listener's handshake -----------------------------------------------------------------
+
+
+@takes(ANSWERING, "REPLIED PendingLapsed LAPSED")
+def an_answered_hello_that_nobody_proves_is_forgotten_after_thirty_seconds() -> Pair:
+    pair = make_pair()
+    pair.network = losing(lambda parcel: parcel.to == DIALER)
+    link = pair.dial(pairing_of(pair.publish()))
+    pair.run(SECOND)
+    pair.do(pair.dialer, Close(link))
+    pair.run(31 * SECOND)
+    assert pair.listener.endpoint.deadline is not None
+    assert pair.listener.endpoint.deadline.why == "BOOTSTRAP"
+    return pair
+
+
+@takes(ANSWERING, "REPLIED Displaced LAPSED")
+def of_two_answered_hellos_of_one_device_the_proved_one_displaces_the_other() -> Pair:
+    pair = make_pair()
+    content = pair.publish()
+    pair.network = losing(lambda parcel: parcel.to == DIALER)
+    link = pair.dial(pairing_of(content))
+    pair.run(SECOND)
+    pair.do(pair.dialer, Close(link))
+    pair.network = calm
+    pair.dial(pairing_of(content))
+    pair.run(SECOND)
+    assert len(pair.listener.endpoint.links) == 1
+    return pair
+
+
+@takes(ANSWERING, "SAVING SaveFailed LAPSED")
+def the_listeners_disk_is_full_when_the_dialer_proves_itself() -> Pair:
+    pair = make_pair()
+    pair.listener.disk.fails = lambda _number: True
+    pair.dial(pairing_of(pair.publish()))
+    pair.run(SECOND)
+    assert pair.listener.closed[-1].code is CloseCode.STORE
+    return pair
+
+
+@takes(ANSWERING, "SAVING Displaced LAPSED")
+def a_device_is_forgotten_while_the_listener_writes_its_generation() -> Pair:
+    pair = make_pair()
+    pair.listener.disk.delay_ns = SECOND
+    content = pair.publish()
+    pair.dial(pairing_of(content))
+    pair.run(SECOND // 2)
+    pair.do(pair.listener, Forget(content.file_id))
+    pair.run(2 * SECOND)
+    assert pair.listener.closed[-1].code is CloseCode.REVOKED
+    assert pair.listener.endpoint.pairings == []
+    return pair
+
+
+@takes(ANSWERING, "RUNNING Displaced LAPSED")
+def the_listener_closes_before_the_dialer_has_dropped_the_older_generation() -> Pair:
+    pair = make_pair()
+    second_write_takes_long(pair)
+    pair.dial(pairing_of(pair.publish()))
+    pair.run(SECOND)
+    pair.do(pair.listener, Close(-1))
+    assert pair.listener.generations == [1, 0]
+    return pair
+
+
+# --- the life of a link -----------------------------------------------------------------------
+
+
+@takes(LIFE, "LIVE ProbesUnanswered SUSPECT", "SUSPECT Heard LIVE")
+def a_link_is_suspect_while_the_network_is_gone_and_live_when_it_is_back() -> Pair:
+    pair = linked_pair()
+    pair.network = dead
+    pair.do(pair.dialer, Ping(1, 1))
+    pair.run(5 * SECOND)
+    assert pair.dialer.endpoint.link_stats(1).phase == "suspect"
+    pair.network = calm
+    pair.run(5 * SECOND)
+    assert pair.dialer.endpoint.link_stats(1).phase == "live"
+    return pair
+
+
+@takes(LIFE, "SUSPECT SilenceDue CLOSED")
+def a_link_whose_peer_is_gone_ends_after_45_seconds_of_silence() -> Pair:
+    pair = linked_pair()
+    pair.network = dead
+    pair.run(2 * MINUTE)
+    assert pair.dialer.closed[-1].code is CloseCode.TIMEOUT
+    assert pair.listener.closed[-1].code is CloseCode.TIMEOUT
+    return pair
+
+
+@takes(LIFE, "LIVE SilenceDue CLOSED")
+def a_machine_that_slept_finds_that_its_peer_is_gone() -> Pair:
+    pair = linked_pair()
+    pair.network = dead
+    pair.now += HOUR  # nobody called `advance`
+    pair.run(SECOND)
+    assert pair.dialer.closed[-1].code is CloseCode.TIMEOUT
+    return pair
+
+
+@takes(LIFE, "LIVE CloseAsked CLOSING", "LIVE PeerClosed CLOSED", "CLOSING ClosingOver CLOSED")
+def one_side_closes_and_tells_the_other() -> Pair:
+    pair = linked_pair()
+    pair.do(pair.dialer, Close(1, CloseCode.DONE, "good night"))
+    pair.run(5 * SECOND)
+    assert pair.listener.closed[-1].reason == "good night"
+    return pair
+
+
+@takes(LIFE, "SUSPECT CloseAsked CLOSING")
+def the_application_closes_a_suspect_link() -> Pair:
+    pair = linked_pair()
+    pair.network = dead
+    pair.do(pair.dialer, Ping(1, 1))
+    pair.run(5 * SECOND)
+    pair.do(pair.dialer, Close(1))
+    return pair
+
+
+@takes(LIFE, "CLOSING Heard CLOSING")
+def a_lost_close_is_sent_again_when_the_peer_still_talks() -> Pair:
+    pair = linked_pair()
+    pair.network = dead
+    pair.do(pair.listener, Ping(-1, 1))
+    pair.do(pair.dialer, Close(1))
+    pair.network = calm
+    pair.run_until(lambda: bool(pair.listener.closed), SECOND)
+    assert pair.listener.closed[-1].by_peer
+    return pair
+
+
+@takes(LIFE, "CLOSING PeerClosed CLOSED")
+def both_sides_close_at_the_same_time() -> Pair:
+    pair = linked_pair()
+    pair.do(pair.dialer, Close(1))
+    pair.do(pair.listener, Close(-1))
+    pair.run(LATENCY)
+    assert pair.dialer.endpoint.links == pair.listener.endpoint.links == []
+    return pair
+
+
+@takes(LIFE, "LIVE Violated CLOSING")
+def a_peer_that_breaks_a_rule_is_closed() -> Pair:
+    pair = linked_pair()
+    pair.say(pair.dialer, b"\xff", link=1)
+    pair.run(LATENCY)
+    assert pair.listener.closed[-1].code is CloseCode.FRAME
+    return pair
+
+
+@takes(LIFE, "SUSPECT Violated CLOSING")
+def the_first_packet_after_a_silence_breaks_a_rule() -> Pair:
+    pair = linked_pair()
+    pair.network = dead
+    pair.do(pair.listener, Ping(-1, 1))
+    pair.run_until(in_phase(pair.listener, established.Phase.SUSPECT))
+    pair.network = calm
+    pair.say(pair.dialer, b"\xff", link=1)
+    pair.run(LATENCY)
+    assert pair.listener.closed[-1].code is CloseCode.FRAME
+    return pair
+
+
+@takes(LIFE, "SUSPECT PeerClosed CLOSED")
+def the_peers_close_waits_until_a_slow_disk_is_done() -> Pair:
+    pair = make_pair()
+    second_write_takes_long(pair)
+    pair.dial(pairing_of(pair.publish()))
+    pair.run(SECOND)
+    pair.do(pair.listener, Close(-1, CloseCode.DONE, "good night"))
+    pair.run(25 * SECOND)
+    assert pair.dialer.closed[-1].reason == "good night"
+    assert pair.dialer.generations == [1]
+    return pair
+
+
+@takes(LIFE, "SUSPECT HandshakeFailed CLOSED")
+def the_dialers_disk_fails_after_the_listener_fell_silent() -> Pair:
+    pair = make_pair()
+    second_write_takes_long(pair)
+    slow = pair.dialer.disk.fails
+    pair.dialer.disk.fails = lambda number: slow(number) or number == 2
+    pair.dial(pairing_of(pair.publish()))
+    pair.run(SECOND)
+    pair.network = dead
+    pair.run(25 * SECOND)
+    assert pair.dialer.closed[-1].code is CloseCode.STORE
+    assert pair.dialer.generations == [1, 0]
+    return pair
+
+
+# --- rotating keys ----------------------------------------------------------------------------
+
+
+@takes(OFFERING, "STEADY RotationDue OFFERED", "OFFERED ReplyArrived SWITCHED")
+@takes(OFFERING, "SWITCHED NewEpochHeard SETTLING", "SETTLING WipeDue STEADY")
+@takes(REPLYING, "STEADY OfferArrived ANSWERED", "ANSWERED NewEpochHeard SETTLING")
+@takes(REPLYING, "SETTLING WipeDue STEADY")
+def keys_are_ratcheted_right_after_the_handshake() -> Pair:
+    pair = linked_pair()
+    assert pair.dialer.endpoint.link_stats(1).epoch == 1
+    assert pair.listener.endpoint.link_stats(-1).epoch == 1
+    return pair
+
+
+@takes(OFFERING, "STEADY RotationAsked OFFERED")
+def the_dialers_user_asks_for_new_keys() -> Pair:
+    pair = linked_pair()
+    pair.do(pair.dialer, RotateKeys(1))
+    pair.run(SECOND)
+    assert pair.dialer.endpoint.link_stats(1).epoch == 2
+    return pair
+
+
+@takes(REPLYING, "STEADY RotationAsked STEADY")
+def the_listeners_user_asks_for_new_keys() -> Pair:
+    pair = linked_pair()
+    pair.do(pair.listener, RotateKeys(-1))
+    pair.run(SECOND)
+    assert pair.listener.endpoint.link_stats(-1).epoch == 2
+    return pair
+
+
+@takes(REPLYING, "STEADY RotationDue STEADY")
+def a_listeners_epoch_grows_an_hour_old_before_the_dialers_does() -> Pair:
+    pair = linked_pair(
+        listener=config_of("listener", rotate_latest_ns=MINUTE),
+        dialer=config_of("dialer", rotate_latest_ns=HOUR),
+    )
+    pair.run(MINUTE + MINUTE // 5)
+    assert pair.listener.endpoint.link_stats(-1).epoch == 2
+    return pair
+
+
+@takes(REPLYING, "SETTLING OfferArrived ANSWERED")
+def the_dialer_offers_again_before_the_listener_has_settled() -> Pair:
+    """The listener measured a slow round trip, so it waits longer for stragglers."""
+    pair = linked_pair()
+    pair.network = lambda _parcel: (400 * MILLISECOND,)
+    pair.do(pair.listener, Ping(-1, 1))
+    pair.run(2 * SECOND)
+    pair.network = calm
+    pair.do(pair.dialer, RotateKeys(1))
+    pair.run_until(in_phase(pair.dialer, rotating_keys.DialerPhase.SETTLING))
+    pair.run_until(in_phase(pair.dialer, rotating_keys.DialerPhase.STEADY))
+    pair.do(pair.dialer, RotateKeys(1))
+    pair.run(5 * SECOND)
+    assert pair.listener.endpoint.link_stats(-1).epoch == 3
+    return pair
+
+
+# --- the tests --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scenario", CLAIMS, ids=lambda scenario: scenario.__name__)
+def test_a_scenario_takes_the_rows_that_it_is_there_for(scenario: Scenario) -> None:
+    pair = scenario()
+    taken = {
+        (table, source.name, event, dest.name)
+        for side in pair.sides
+        for table, source, event, dest in side.taken
+    }
+    missing = CLAIMS[scenario] - taken
+    assert not missing
+    for side in pair.sides:
+        assert not side.endpoint.drops[Drop.MALFORMED_FRAME]
+
+
+def test_every_row_of_every_table_has_a_scenario() -> None:
+    rows = {
+        (table.name, row.source.name, row.event.__name__, row.dest.name)
+        for table in TABLES
+        for row in table.rows
+    }
+    claimed = frozenset[RowId]().union(*CLAIMS.values())
+    assert rows - claimed == set()
+    assert claimed - rows == set()
+
+
+def test_only_one_cell_has_rows_that_a_trace_cannot_tell_apart() -> None:
+    """And the scenario for it looks at the wire to be sure that both were taken."""
+    doubles = [
+        (table.name, row.source.name, row.event.__name__)
+        for table in TABLES
+        for at, row in enumerate(table.rows)
+        if any(
+            (row.source, row.event, row.dest) == (other.source, other.event, other.dest)
+            for other in table.rows[:at]
+        )
+    ]
+    assert doubles == [("handshake.dialer", "CALLING", "HelloDue")]
