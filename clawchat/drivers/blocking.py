@@ -73,6 +73,7 @@ class Driver:
         Raises `TimeoutError` after `timeout` seconds without one.
         """
         until = None if timeout is None else monotonic() + timeout
+        self._engine.turn()
         while not self._notices:
             left = None if until is None else until - monotonic()
             if left is not None and left <= 0:
@@ -113,9 +114,10 @@ class Driver:
 
     def _step(self, seconds: float | None) -> None:
         """One turn, one wait of at most `seconds`, and what it brought."""
+        known = len(self._notices)
         self._engine.turn()
-        if self._notices:
-            return
+        if len(self._notices) > known:
+            seconds = 0  # somebody may be waiting for just that
         for sock in self._engine.sockets.values():
             blocked = sock in self._engine.backlog
             wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if blocked else 0)

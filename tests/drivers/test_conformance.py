@@ -6,10 +6,20 @@ from functools import cache
 
 import pytest
 
-from tests.drivers import conformance_simulator
+from tests.drivers import (
+    conformance_asyncio,
+    conformance_blocking,
+    conformance_simulator,
+    conformance_trio,
+)
 from tests.drivers.conformance import SCENARIOS, Adapter, Scenario, Transcript
 
-ADAPTERS: tuple[Adapter, ...] = (conformance_simulator.ADAPTER,)
+ADAPTERS: tuple[Adapter, ...] = (
+    conformance_simulator.ADAPTER,
+    conformance_trio.ADAPTER,
+    conformance_asyncio.ADAPTER,
+    conformance_blocking.ADAPTER,
+)
 
 
 @cache

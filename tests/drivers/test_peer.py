@@ -370,13 +370,12 @@ async def test_everything_waiting_comes_at_once_without_a_limit(peer: Peer) -> N
 async def test_a_receiver_is_woken_by_data_reset_and_the_end_of_the_link(
     core: Script, peer: Peer, nursery: trio.Nursery
 ) -> None:
-    for number, happens in enumerate(
-        (
-            lambda stream: peer.arrived(StreamData(stream, b"x", False)),
-            lambda stream: peer.arrived(StreamReset(stream, 7)),
-            lambda stream: over(peer),
-        )
-    ):
+    causes: list[Callable[[int], None]] = [
+        lambda stream: peer.arrived(StreamData(stream, b"x", False)),
+        lambda stream: peer.arrived(StreamReset(stream, 7)),
+        lambda stream: over(peer),
+    ]
+    for number, happens in enumerate(causes):
         stream = await peer.open_stream()
         outcome: list[object] = []
 

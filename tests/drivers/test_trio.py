@@ -360,12 +360,13 @@ async def test_a_copied_store_is_noticed_on_both_sides(place: Place, tmp_path: P
 async def test_the_peer_is_told_however_the_block_ends(place: Place, how: str, host: str) -> None:
     async with place.serving(host, echo=False) as listener:
         here = [Address("127.0.0.1", listener.address.port)]
+        others: list[Peer] = []
         with trio.CancelScope() as scope:
             try:
                 async with clawchat.connect(
                     place.file, key=KEY, store=place.dialer, candidates=here
                 ):
-                    other = await listener.accept()
+                    others.append(await listener.accept())
                     if how == "cancelled":
                         scope.cancel()
                         await trio.sleep_forever()
@@ -375,7 +376,7 @@ async def test_the_peer_is_told_however_the_block_ends(place: Place, how: str, h
                 assert how == "raised"
         assert scope.cancelled_caught == (how == "cancelled")
         with trio.fail_after(1):
-            closed = await other.wait_closed()
+            closed = await others[0].wait_closed()
         assert closed == Closed(CloseCode.DONE, "", by_peer=True)
 
 
@@ -407,7 +408,7 @@ async def test_what_was_sent_on_an_ended_stream_arrives_although_we_leave(place:
 
         async def take() -> None:
             stream = await (await listener.accept()).accept_stream()
-            got.extend([part async for part in stream])
+            got.extend([bytes(part) async for part in stream])
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(take)

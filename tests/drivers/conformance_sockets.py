@@ -1,0 +1,61 @@
+"""What the drivers on real sockets share in the conformance suite: a loopback address, a disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from threading import Event
+
+from attrs import define, field
+
+from clawchat.core.actions import BootstrapContent
+from clawchat.core.config import Config
+from clawchat.core.credential import Address, Pairing
+from clawchat.core.crypto.bootstrap import BootstrapKey
+from clawchat.drivers.publisher import Publisher
+from clawchat.drivers.sockets import UdpSocket
+from tests.drivers.conformance import Scenario
+
+LOOPBACK = "127.0.0.1"
+
+
+class Desk(Publisher):
+    """Keeps the content of the file instead of writing it."""
+
+    def __init__(self) -> None:
+        super().__init__("nowhere", BootstrapKey.from_base64url("A" * 43))
+        self.content: BootstrapContent | None = None
+        self.written = Event()
+
+    def publish(self, content: BootstrapContent) -> Path:
+        self.content = content
+        self.written.set()
+        return self.path
+
+    def withdraw(self) -> None:
+        """The scenarios read it only right after it was published."""
+
+
+@define
+class Machine:
+    """What outlives a crash of one side: identity, address, what was saved."""
+
+    config: Config
+    address: Address
+    kept: dict[bytes, Pairing] = field(factory=dict)
+    desk: Desk = field(factory=Desk)
+
+    @staticmethod
+    def fresh(scenario: Scenario) -> Machine:
+        sock = UdpSocket(Address(LOOPBACK, 0))
+        sock.close()  # nobody else takes it in the blink until `bind`
+        return Machine(scenario.config(os.urandom(32)), sock.address)
+
+    def bind(self) -> UdpSocket:
+        return UdpSocket(self.address)
+
+    def save(self, pairing: Pairing) -> None:
+        self.kept[pairing.file_id] = pairing
+
+    def saved(self) -> list[Pairing]:
+        return list(self.kept.values())
