@@ -135,3 +135,14 @@ def test_an_idle_link_lives_for_an_hour_on_a_few_packets() -> None:
     pair.world.run(3600 * SECOND)
     assert pair.linked() is talk
     assert pair.world.network.tally.sent - before < 3600 / 15 * 2 * 2 + 100
+
+
+def test_a_ping_on_an_idle_link_is_answered_after_one_round_trip_at_any_time() -> None:
+    pair = make_pair("pings", conditions=Conditions(latency_ns=20 * MILLISECOND))
+    talk = pair.link()
+    for _ in range(100):
+        pair.world.run(pair.world.dice.randint(1, 3 * SECOND))
+        asked = pair.world.timeline.now
+        pair.caller.ping(talk)
+        assert pair.world.run_until(lambda: not talk.pings, SECOND)
+        assert pair.world.timeline.now - asked < 45 * MILLISECOND

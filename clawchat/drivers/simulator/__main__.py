@@ -1,8 +1,9 @@
 """`python -m clawchat.drivers.simulator --seed 7 --plan everything [--trace]`: run one world.
 
+With `--seeds 1000` or `--seeds 200:300` many, on all cores.
 Exit code 0 when all held, 1 when an invariant broke, 2 for a wrong option. With `--trace` the
 timeline goes to stdout.
-Left to others: many seeds (`fuzz.campaign`).
+Left to others: several plans, rows taken (`fuzz.campaign`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from time import perf_counter
 from clawchat.core.instant import SECOND
 from clawchat.drivers.simulator.faults import PLANS
 from clawchat.drivers.simulator.invariants import InvariantBroken
+from clawchat.drivers.simulator.many import Totals, run_many, seeds_of
 from clawchat.drivers.simulator.printer import Printer
 from clawchat.drivers.simulator.simulation import Simulation
 
@@ -26,7 +28,9 @@ def parser() -> argparse.ArgumentParser:
         description="Run the protocol in a virtual world drawn from a seed.",
         epilog=f"Plans: {plans}.",
     )
-    made.add_argument("--seed", required=True, help="any text; the same text, the same world")
+    which = made.add_mutually_exclusive_group(required=True)
+    which.add_argument("--seed", help="any text; the same text, the same world")
+    which.add_argument("--seeds", type=seeds_of, help="many worlds: N for 0 to N-1, or A:B")
     made.add_argument("--plan", choices=sorted(PLANS), default="everything")
     made.add_argument("--trace", action="store_true", help="print everything that happens")
     return made
@@ -34,8 +38,26 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    simulation = Simulation(options.seed, PLANS[options.plan])
-    if options.trace:
+    if options.seeds is not None:
+        return run_all(options.seeds, options.plan)
+    return run(options.seed, options.plan, trace=options.trace)
+
+
+def run_all(seeds: range, plan: str) -> int:
+    """Many worlds; the exit code."""
+    totals, began = Totals(), perf_counter()
+    for outcome in run_many(seeds, plan):
+        totals.add(outcome)
+        if outcome.trouble:
+            sys.stderr.write(f"BROKEN: {outcome.trouble}\n")
+    sys.stdout.write(f"{plan}: {totals.told(perf_counter() - began)}\n")
+    return 1 if totals.troubles else 0
+
+
+def run(seed: str, plan: str, *, trace: bool) -> int:
+    """One world; the exit code."""
+    simulation = Simulation(seed, PLANS[plan])
+    if trace:
         printer = Printer(sys.stdout.write)
         for host in simulation.world.hosts.values():
             host.watchers.insert(0, printer)

@@ -276,13 +276,13 @@ class Simulation:
         """The whole story."""
         try:
             self._live()
-        except AssertionError as error:
+        except Exception as error:
             at = self.world.timeline.now / SECOND
             raise InvariantBroken(
-                f"{error}\n  at {at:.6f} s of seed {self.seed}, plan {self.plan.name}; "
+                f"{_named(error)}\n  at {at:.6f} s of seed {self.seed}, plan {self.plan.name}; "
                 f"to run it again:\n  {self.command}"
             ) from error
-        return self._report()
+        return self.report()
 
     @property
     def command(self) -> str:
@@ -413,7 +413,8 @@ class Simulation:
     def watch(self) -> Watch:
         return self.world.watch
 
-    def _report(self) -> Report:
+    def report(self) -> Report:
+        """The figures up to now."""
         channels = self.world.ledger.channels.values()
         return Report(
             seed=self.seed,
@@ -425,3 +426,8 @@ class Simulation:
             rotations=len(self.listener_app.rotated),
             delivered=sum(channel.received for channel in channels),
         )
+
+
+def _named(error: Exception) -> str:
+    """The text of a broken invariant; anything else with its kind before it."""
+    return str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"

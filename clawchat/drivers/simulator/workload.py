@@ -49,7 +49,7 @@ from clawchat.core.events import (
     stream_id,
 )
 from clawchat.core.instant import MILLISECOND, SECOND
-from clawchat.drivers.simulator.host import Host
+from clawchat.drivers.simulator.host import Host, Power
 from clawchat.drivers.simulator.ledger import Answer, Channel, Ledger
 from clawchat.errors import (
     BufferFull,
@@ -398,7 +398,7 @@ class Caller(Party):
     def invite(self, host: Host, pairing: Pairing) -> None:
         """The user hands over a bootstrap file."""
         self.pairing = pairing
-        if host.running and not self.talks:
+        if host.power is not Power.DOWN and not self.talks:
             self._dial_soon(host, 0)
 
     def credential(self, host: Host) -> Pairing | None:
