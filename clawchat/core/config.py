@@ -24,6 +24,7 @@ Entropy: TypeAlias = Callable[[int], bytes]
 HELLO_FIRST: Final = 250 * MILLISECOND  # wait this long for a REPLY, then send the HELLO again
 HELLO_MAX: Final = 2 * SECOND  # the wait doubles up to this: gentle, yet quick after an outage
 HELLO_TURN: Final = 3  # HELLOs of one generation before the other one gets its turn
+PROVING_MAX: Final = 10 * SECOND  # the listener replied: it answers soon, or it has restarted
 PENDING_LIFE: Final = 30 * SECOND  # an answered HELLO waits this long for its first packet
 PENDING_PER_PAIRING: Final = 4  # one real dialer needs one; replays can evict only each other
 COOKIE_LIFE: Final = 30 * SECOND  # a REFUSAL's cookie proves freshness within this time

@@ -28,6 +28,7 @@ from clawchat.core.config import (
     EPOCH_PACKETS_KEPT,
     KEEPALIVE_MIN,
     KEEPALIVE_SPAN,
+    PROVING_MAX,
     SUSPECT_PROBES,
     Config,
     Entropy,
@@ -366,6 +367,8 @@ class Link:
         assert self.transport is not None
         assert self.agreement is not None
         self.established_at = now
+        if Timer.DIAL in self.timers:
+            self.timers[Timer.DIAL] = min(self.timers[Timer.DIAL], now + PROVING_MAX)
         self.timers[Timer.SILENCE] = now + self._config.silence_ns_max
         self.timers[Timer.KEEPALIVE] = now + self._keepalive_ns()
         assert self.ratchet is not None

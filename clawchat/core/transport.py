@@ -379,11 +379,12 @@ class Transport:
                 if recovery.probes or self._probe_wanted:
                     out.append(self._seal([frames.PING], (), None, True, now))
                     continue
-                recovery.app_limited()
                 break
             run, payloads = batch
             self.epochs.carried = True
             out.append(self._seal(payloads, (), run, True, now))
+        if not self.streams.pending():
+            recovery.app_limited()
         self._pack_beside_the_window(out, now)
         if out:
             self.last_sent = now

@@ -31,6 +31,7 @@ PTO_NS_MAX: Final = 3 * SECOND  # doubling ends here: a path that comes back is 
 PTO_DOUBLINGS_MAX: Final = 10
 PROBES: Final = 2  # packets for each probe timeout
 PERSISTENT_PTOS: Final = 3
+WINDOW_PACKETS_MIN: Final = 10  # per round trip, whatever the controller's rate (RFC 9002 7.2)
 ACKS_KEPT_MAX: Final = 16  # records of packets that hold nothing but ACKs
 LOST_KEPT_MAX: Final = 64  # records whose late acknowledgement we would still notice
 
@@ -137,7 +138,10 @@ class Recovery:
         room = self.congestion.window - self.in_flight
         rate = self.congestion.pacing_rate
         if rate:
-            self._pacer.configure(rate, packet, now)
+            # A rate that was measured while little was sent may be far too low: the initial
+            # window in each round trip is always fair.
+            floor = WINDOW_PACKETS_MIN * packet * SECOND // max(self.rtt.smoothed, GRANULARITY_NS)
+            self._pacer.configure(max(rate, floor), packet, now)
             room = min(room, self._pacer.room(now))
         if room < packet:
             room = 0
