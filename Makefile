@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # How many seeded simulations `make test` runs, and how many processes the tests get.
-SEEDS ?= 100
+SEEDS ?= 200
 JOBS ?= 2
 
 .PHONY: help
@@ -41,7 +41,7 @@ test: lint
 	@echo "== every branch of clawchat/core is covered"
 	$(BIN)/python -m coverage report --include='clawchat/core/*' --fail-under=100
 	@echo "== $(SEEDS) seeded simulations"
-	$(BIN)/python -m clawchat.drivers.simulator --seeds $(SEEDS)
+	$(BIN)/python -m fuzz.campaign --seeds $(SEEDS) --jobs $(JOBS)
 	@echo "== all well"
 
 .PHONY: lint
