@@ -1,6 +1,7 @@
 """A ratchet message of a peer either gives a 32-byte secret, or raises `ValueError`.
 
-The first byte says what the rest is: even, a ciphertext; odd, a public key.
+The first byte says what the rest is: even, a ciphertext; odd, a public key. With 2 added it is
+filled or cut to the right size first, so that most inputs get past the check of it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ PRIVATE, PUBLIC = keypair(b"\x0e" * 32)
 
 
 def check(data: bytes) -> None:
-    body = data[1:]
-    if data[:1] != b"" and data[0] % 2 == 1:
+    kind, body = (data[0] if data else 0), data[1:]
+    size = PUBLIC_SIZE if kind & 1 else CIPHERTEXT_SIZE
+    if kind & 2:
+        body = body[:size].ljust(size, b"\0")
+    if kind & 1:
         try:
             shared, ciphertext = encapsulate(body, lambda size: b"\x42" * size)
         except ValueError:

@@ -116,7 +116,13 @@ def noise() -> list[bytes]:
 
 def xwing() -> list[bytes]:
     point = fuzz_xwing.PUBLIC[-32:]
-    return [b"\1" + fuzz_xwing.PUBLIC, b"\0" + bytes(1088) + point, b"\0" + bytes(1120), b"\1x"]
+    ciphertext = bytes(1088) + point
+    return [
+        *(kind + fuzz_xwing.PUBLIC for kind in (b"\1", b"\3")),
+        *(kind + ciphertext for kind in (b"\0", b"\2")),
+        b"\0" + bytes(1120),
+        b"\2x",
+    ]
 
 
 MAKERS = {
