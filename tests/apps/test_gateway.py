@@ -6,7 +6,9 @@ Left to others: a whole conversation through it (`test_conversation`).
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -27,7 +29,7 @@ from clawchat.apps.gateway import (
 )
 from clawchat.errors import UserError
 from tests.apps.scripted import until
-from tests.apps.world import DEVICE, MemoryLink, World
+from tests.apps.world import DEVICE, MemoryLink, MemoryStream, World
 
 Behaviour = Callable[[trio.SocketStream], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -325,6 +327,32 @@ async def test_an_agent_that_says_nothing_is_a_problem_and_no_hang() -> None:
         problem(answer, 504, "agent-too-slow")
 
 
+async def test_a_slow_upload_does_not_count_as_a_slow_agent() -> None:
+    async with open_bench(limits=RelayLimits(response_head=0.3)) as bench:
+        stream = await bench.link.open_stream()
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+        for letter in (b"h", b"e", b"l", b"l", b"o"):
+            await stream.send_all(letter)
+            await trio.sleep(0.1)
+        assert (await read_all(stream)).endswith(b"ok")
+
+
+@pytest.mark.parametrize(
+    "rest", [b"not a chunk size\r\n", b"5\r\nhello-too-long\r\n", b"-5\r\nhello\r\n"]
+)
+async def test_a_body_that_goes_wrong_midway_is_told(rest: bytes) -> None:
+    async def behaviour(stream: trio.SocketStream) -> None:
+        with contextlib.suppress(h11.RemoteProtocolError):
+            whole.append(await read_request(stream))
+
+    whole: list[bytes] = []
+    async with open_bench(behaviour) as bench:
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        problem(await bench.ask(head + rest, eof=False), 400, "bad-request")
+        await until(lambda: bench.closed == 1)
+        assert whole == []
+
+
 @pytest.mark.parametrize("framing", [b"Content-Length: 99", b"Transfer-Encoding: chunked"])
 async def test_an_agent_that_dies_midway_resets_the_stream(framing: bytes) -> None:
     async def behaviour(stream: trio.SocketStream) -> None:
@@ -396,6 +424,74 @@ async def test_a_peer_that_ends_midway_through_its_body_starts_nothing() -> None
         await read_all(stream)
         await until(lambda: bench.closed == 1)
         assert bodies == []
+
+
+async def test_an_agent_that_hangs_up_on_an_upload_is_a_problem() -> None:
+    async def behaviour(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+
+    async with open_bench(behaviour) as bench:
+        stream = await bench.link.open_stream()
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(upload, stream)
+            problem(await read_all(stream), 502, "agent-died")
+            nursery.cancel_scope.cancel()
+
+
+async def upload(stream: MemoryStream) -> None:
+    with contextlib.suppress(trio.BrokenResourceError):
+        while True:
+            await stream.send_all(bytes(65536))
+
+
+async def test_interim_answers_of_the_agent_are_not_for_the_peer() -> None:
+    async def behaviour(stream: trio.SocketStream) -> None:
+        await read_request(stream)
+        await stream.send_all(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" + OK)
+
+    async with open_bench(behaviour) as bench:
+        answer = await bench.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"103" not in answer
+
+
+async def test_bytes_after_a_request_that_is_under_way_reset_the_stream() -> None:
+    async def behaviour(stream: trio.SocketStream) -> None:
+        await read_request(stream)
+        await trio.sleep_forever()
+
+    async with open_bench(behaviour) as bench:
+        stream = await bench.link.open_stream()
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await until(lambda: bench.connections == 1)
+        await stream.send_all(b"more")
+        with pytest.raises(trio.BrokenResourceError):
+            await read_all(stream)
+
+
+async def test_a_stream_without_a_request_is_not_answered() -> None:
+    async with open_bench() as bench:
+        with pytest.raises(trio.BrokenResourceError):
+            await bench.ask(b"")
+        assert bench.connections == 0
+
+
+async def test_a_defect_ends_one_request_and_not_the_link(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "clawchat.gateway")
+
+    def defect(*args: object, **kwargs: object) -> None:
+        raise LookupError
+
+    async with open_bench() as bench:
+        request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        with monkeypatch.context() as patch:
+            patch.setattr("clawchat.apps.gateway.exchange.request_headers", defect)
+            with pytest.raises(trio.BrokenResourceError):
+                await bench.ask(request)
+        assert (await bench.ask(request)).endswith(b"ok")
 
 
 async def test_a_large_body_passes_both_ways_without_being_held() -> None:

@@ -199,6 +199,10 @@ def test_a_base_url_that_is_none_is_named() -> None:
         make_provider(ProviderSettings("openai", "m", "ftp://x", KEY))
 
 
+def test_the_default_provider_needs_nothing() -> None:
+    assert make_provider(ProviderSettings.from_environment(env={})).name == "echo"
+
+
 def test_an_unknown_provider_is_named_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"'nope'.*echo, openai"):
         make_provider(ProviderSettings("nope"))

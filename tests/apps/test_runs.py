@@ -417,6 +417,35 @@ async def test_a_full_disk_is_told_and_nothing_hangs(
         assert record.state == "failed"
 
 
+async def test_a_disk_that_takes_nothing_leaves_no_conversation_stuck(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    async with scripted(tmp_path) as (world, provider):
+        run = await begin(world.client)
+        conversation = (await world.client.run(run)).conversation
+        provider.feed("before ")
+        db = world.agent.runs.store._db
+        async with world.client.events(run, after=1) as events:
+            assert isinstance(await anext(events), Token)
+            await db.async_run(lambda: db.execute("PRAGMA query_only = 1").fetchall())
+            provider.feed("lost")
+            last = await anext(events)
+        assert isinstance(last, RunFailed)
+        assert last.problem.kind == "storage-failed"
+        assert last.text == "before "
+        for refused in (world.client.run(run), world.client.create_conversation()):
+            with pytest.raises(ProblemError, match="cannot write its conversations"):
+                await refused
+        await db.async_run(lambda: db.execute("PRAGMA query_only = 0").fetchall())
+        provider.finish()
+        async with world.client.send(conversation, "again") as events:
+            assert isinstance([event async for event in events][-1], RunFinished)
+        assert (await world.client.run(run)).state == "failed"
+        page = await world.client.conversation(conversation)
+        assert [message.text for message in page.messages] == ["hello", "before ", "again"]
+
+
 async def limit_pages(world: World, extra: int) -> None:
     """Let the file grow by `extra` pages from here on: what a full disk does, as SQLite tells it.
 

@@ -10,7 +10,6 @@ from clawchat.apps.agent.server import (
     Agent,
     AgentPortInUse,
     open_agent,
-    run_agent,
 )
 
-__all__ = ["DEFAULT_PORT", "DEFAULT_URL", "Agent", "AgentPortInUse", "open_agent", "run_agent"]
+__all__ = ["DEFAULT_PORT", "DEFAULT_URL", "Agent", "AgentPortInUse", "open_agent"]

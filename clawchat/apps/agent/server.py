@@ -76,19 +76,6 @@ async def open_agent(
             trouble = None  # a frame that holds its own exception is a cycle
 
 
-async def run_agent(
-    folder: Path,
-    provider: Provider,
-    *,
-    port: int = DEFAULT_PORT,
-    task_status: trio.TaskStatus[Agent] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """`open_agent` as a task of its own: runs until cancelled."""
-    async with open_agent(folder, provider, port=port) as agent:
-        task_status.started(agent)
-        await trio.sleep_forever()
-
-
 def _bind(port: int) -> socket.socket:
     """The listening socket, taken before anything else is touched."""
     taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

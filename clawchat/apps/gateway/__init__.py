@@ -11,7 +11,8 @@ from clawchat.apps.gateway.agent_address import (
     check_agent,
     parse_agent_url,
 )
-from clawchat.apps.gateway.relay import Relayed, RelayLimits, device_id, relay
+from clawchat.apps.gateway.exchange import RelayLimits
+from clawchat.apps.gateway.relaying import Relayed, device_id, relay
 
 __all__ = [
     "AgentAddress",
