@@ -52,7 +52,8 @@ COMMANDS: tuple[tuple[str, Group, str], ...] = (
         TALK,
         """Send one message and print the reply.
 
-        The reply streams to stdout. TEXT `-`, or none, reads the message from stdin.""",
+        The reply streams to stdout. TEXT `-`, or none, reads the message from stdin. Put `--`
+        before a TEXT that begins with a hyphen.""",
     ),
     (
         "connect",
@@ -152,7 +153,10 @@ def run(tokens: Sequence[str]) -> int:
     """Run the command in `tokens`; the exit code. What went wrong is said on stderr."""
     try:
         result = make_app()(
-            list(tokens), exit_on_error=False, print_error=False, result_action="return_value"
+            _without_dash(tokens),
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
         )
         return int(result) if isinstance(result, int) else ExitCode.OK
     except CycloptsError as error:
@@ -161,6 +165,13 @@ def run(tokens: Sequence[str]) -> int:
         return _nobody_reads()
     except (Exception, KeyboardInterrupt) as error:
         return _failed(error)
+
+
+def _without_dash(tokens: Sequence[str]) -> list[str]:
+    """`send -` as `send`, which means the same: Cyclopts takes a lone hyphen for an option."""
+    if list(tokens[:1]) != ["send"] or "--" in tokens:
+        return list(tokens)
+    return [token for token in tokens if token != "-"]
 
 
 def _usage(error: CycloptsError) -> int:

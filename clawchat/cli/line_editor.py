@@ -23,10 +23,11 @@ PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
 
 
 class Key(Enum):
-    """What ends an edit."""
+    """What ends an edit, or at least asks for attention."""
 
     ENTER = "enter"
     END_OF_INPUT = "end of input"
+    INTERRUPT = "interrupt"
 
 
 class LineEditor:
@@ -80,6 +81,8 @@ class LineEditor:
             return None
         if char in "\r\n":
             return Key.ENTER
+        if char == "\x03":
+            return Key.INTERRUPT
         if char == "\x04":
             if not self.line:
                 return Key.END_OF_INPUT

@@ -124,31 +124,43 @@ def _read_some() -> bytes:
 class TerminalPrompt(_Screen):
     """A person at a terminal. Use through `open_prompt`, which prepares the terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: _Terminal) -> None:
         super().__init__()
+        self._mode = mode
         self._editor = LineEditor()
         self._question: str | None = None
 
     async def ask(self, question: str) -> str | None:
         self._question = question
+        self._mode.deliver_control_c(as_key=True)  # in its place among the other keys
         self.redraw()
         try:
-            ended = self._editor.feed(b"")
-            while ended is None:
-                await trio.lowlevel.wait_readable(sys.stdin.fileno())
-                data = os.read(sys.stdin.fileno(), 4096)
-                ended = self._editor.feed(data) if data else Key.END_OF_INPUT
-                self.redraw()
+            ended = await self._edit()
         except BaseException:
             _draw("\n")
             raise
         finally:
             self._question = None
+            self._mode.deliver_control_c(as_key=False)
         line = harmless(self._editor.line)  # all of it, now that it needs no row of its own
         _draw(f"{_CLEAR_ROW}{self.style.accent(question)}{line}\n")
         if ended is Key.END_OF_INPUT:
             return None
         return self._editor.take()
+
+    async def _edit(self) -> Key:
+        """Take keys until the line ends."""
+        ended = self._editor.feed(b"")
+        while ended is None or ended is Key.INTERRUPT:
+            if ended is Key.INTERRUPT:
+                self.interrupted()
+                ended = self._editor.feed(b"")
+            else:
+                await trio.lowlevel.wait_readable(sys.stdin.fileno())
+                data = os.read(sys.stdin.fileno(), 4096)
+                ended = self._editor.feed(data) if data else Key.END_OF_INPUT
+            self.redraw()
+        return ended
 
     def clear(self) -> bool:
         had = bool(self._editor.line)
@@ -188,11 +200,11 @@ async def open_prompt() -> AsyncIterator[Prompt]:
     """The prompt that fits stdin, with the terminal prepared and Ctrl-C caught meanwhile."""
     async with trio.open_nursery() as nursery:
         if stdin_is_terminal() and _HAS_TERMIOS and os.environ.get("TERM") != "dumb":
-            terminal = TerminalPrompt()
             with (
                 _Terminal(sys.stdin.fileno()) as mode,
                 trio.open_signal_receiver(*_TERMINAL_SIGNALS) as signals,
             ):
+                terminal = TerminalPrompt(mode)
                 nursery.start_soon(_dispatch, signals, terminal, mode)
                 yield terminal
                 nursery.cancel_scope.cancel()
@@ -229,20 +241,35 @@ else:
     _TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGWINCH, signal.SIGCONT)
 
 
+_NO_KEY = b"\0"  # _POSIX_VDISABLE on the systems we know
+
+
 class _Terminal:
     """Keys at once and unechoed, pastes marked; everything as before at the end."""
 
     def __init__(self, file: int) -> None:
         self._file = file
         self._before = termios.tcgetattr(file)
+        self._interrupt = self._before[6][termios.VINTR]
+        self._as_key = False
+
+    def deliver_control_c(self, *, as_key: bool) -> None:
+        """As a key among others, or, as usual, as a signal at once."""
+        self._as_key = as_key
+        self._set()
 
     def prepare(self) -> None:
+        """Set the terminal up, at first and after somebody else had it."""
+        self._set()
+        _draw(_PASTE_ON)
+
+    def _set(self) -> None:
         mode = termios.tcgetattr(self._file)
         mode[0] &= ~(termios.ICRNL | termios.IXON)
         mode[3] &= ~(termios.ICANON | termios.ECHO | termios.IEXTEN)
         mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+        mode[6][termios.VINTR] = _NO_KEY if self._as_key else self._interrupt
         termios.tcsetattr(self._file, termios.TCSADRAIN, mode)
-        _draw(_PASTE_ON)
 
     def __enter__(self) -> _Terminal:
         self.prepare()
