@@ -1,0 +1,85 @@
+"""A secret is not printed, not kept after its end, not compared in a way that tells it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+from attrs import frozen
+
+from clawchat.core.secret import Secret
+
+BYTES = b"thirty-two bytes, never printed!"
+
+
+def test_a_secret_reveals_its_bytes_until_it_is_wiped() -> None:
+    secret = Secret(BYTES)
+    assert secret.reveal() == BYTES
+    assert (len(secret), secret.wiped) == (32, False)
+    secret.wipe()
+    assert (len(secret), secret.wiped) == (0, True)
+    with pytest.raises(ValueError, match="wiped"):
+        secret.reveal()
+
+
+def test_wiping_overwrites_the_bytes_themselves() -> None:
+    secret = Secret(BYTES)
+    held = secret._data
+    assert held is not None
+    secret.wipe()
+    assert held == bytes(32)
+
+
+def test_wiping_twice_is_harmless() -> None:
+    secret = Secret(BYTES)
+    secret.wipe()
+    secret.wipe()
+    assert secret.wiped
+
+
+def test_a_secret_owns_its_bytes() -> None:
+    given = bytearray(BYTES)
+    secret = Secret(given)
+    given[:] = bytes(32)
+    assert secret.reveal() == BYTES
+
+
+def test_no_text_about_a_secret_contains_it() -> None:
+    @frozen
+    class Holder:
+        inner: Secret
+
+    secret = Secret(BYTES)
+    for text in (repr(secret), str(secret), f"{secret}", repr(Holder(secret)), repr([secret])):
+        assert "thirty" not in text
+        assert "<Secret 32>" in text
+    secret.wipe()
+    assert repr(secret) == "<Secret wiped>"
+
+
+def test_equal_secrets_are_equal() -> None:
+    assert Secret(BYTES) == Secret(BYTES)
+    assert Secret(BYTES) != Secret(bytes(32))
+    assert Secret(BYTES) != BYTES
+
+
+def test_a_wiped_secret_equals_only_itself() -> None:
+    wiped, other = Secret(BYTES), Secret(BYTES)
+    wiped.wipe()
+    assert wiped == wiped
+    assert wiped != other
+    other.wipe()
+    assert wiped != other
+
+
+def test_a_secret_is_no_key_of_a_dict() -> None:
+    with pytest.raises(TypeError):
+        hash(Secret(BYTES))
+
+
+def test_a_secret_is_neither_pickled_nor_copied_by_accident() -> None:
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(Secret(BYTES))
+    with pytest.raises(TypeError, match="not pickled"):
+        copy.deepcopy(Secret(BYTES))
