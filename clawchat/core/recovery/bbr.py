@@ -96,6 +96,7 @@ class Bbr:
         "_round_lost",
         "_round_min_rtt_ns",
         "_round_rate",
+        "_round_since",
         "_round_starts",
         "_rounds",
         "_window_before",
@@ -125,6 +126,7 @@ class Bbr:
         self._window_before = 0  # PROBE_RTT
         self._rounds = 0  # in this mode
         self._round_starts = self._round_ends
+        self._round_since: Instant = 0
         self._round_rate = self._round_lost = self._round_min_rtt_ns = 0
 
     # --- the model ----------------------------------------------------------------------------
@@ -236,11 +238,12 @@ class Bbr:
         if self.mode is Mode.STARTUP and not sample.app_limited:
             self._look_for_full_path()
         elif self.mode is Mode.CRUISE and not sample.app_limited:
-            self._check_model()
+            self._check_model(now)
         elif self.mode is Mode.UP and self._round_rate > 1.1 * self._full_rate:
             self._full_rate = self._round_rate  # there is more: go on looking
             self._mode_since, self._rounds = now, 0
         self._round_ends = self._round_starts = self._delivery.delivered
+        self._round_since = now
         self._round_rate = self._round_lost = self._round_min_rtt_ns = 0
 
     def _look_for_full_path(self) -> None:
@@ -252,11 +255,16 @@ class Bbr:
         elif self._telling():
             self._full_count += 1
 
-    def _check_model(self) -> None:
+    def _check_model(self, now: Instant) -> None:
+        """A queue in CRUISE proves the rate too high: take what came through, and drain it."""
         queued = self._queued() and self.window > self._least
         self._crowded = self._crowded + 1 if queued else 0
         if queued or self._loss() > self._base_loss + EXCESS_LOSS:
-            self._rate_now = self._rate_before = self._round_rate or self.rate
+            took_ns = max(1, now - self._round_since)
+            mean = (self._delivery.delivered - self._round_starts) * SECOND // took_ns
+            self._rate_now = self._rate_before = min(self.rate, mean)
+        if 0 < self._crowded < CROWDED_ROUNDS:
+            self._enter(Mode.DOWN, now)
 
     def _enter(self, mode: Mode, now: Instant) -> None:
         self.mode = mode

@@ -53,7 +53,7 @@ class Received:
         self._eliciting += last - first + 1
         if not in_order or self._eliciting >= ELICITING_MAX:
             self.ack_at = now
-        elif self.ack_at is None:
+        else:
             self.ack_at = now + MAX_ACK_DELAY_NS
 
     def ack(self, now: Instant) -> Ack | None:
