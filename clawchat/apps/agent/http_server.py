@@ -79,5 +79,6 @@ async def _accept(listening: socket.socket) -> socket.socket:
             await trio.sleep(0.1 if error.errno in OUT_OF_FILES else 0)
         else:
             connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(OSError):  # the client is gone already; reading will tell
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return connection
