@@ -16,8 +16,12 @@ from inspect import getsource
 from types import ModuleType
 from typing import Final
 
+from attrs import NOTHING, fields
+
+from clawchat.core.config import Config
 from clawchat.core.instant import HOUR, MICROSECOND, MILLISECOND, MINUTE, SECOND
 from clawchat.core.timers import Timer
+from clawchat.core.wire.parameters import Limits
 from clawchat.errors import CloseCode, Drop
 
 MODULES: Final = (
@@ -79,6 +83,18 @@ def duration(ns: int) -> str:
         if ns and ns % size == 0:
             return f"{ns // size} {unit}"
     return f"{ns / MICROSECOND:g} us"
+
+
+def settings() -> Iterator[tuple[str, str]]:
+    """Name and default of everything that an endpoint can be configured with."""
+    for setting in fields(Config):
+        if isinstance(setting.default, Limits):
+            for limit in fields(Limits):
+                yield f"`{limit.name}`", shown(getattr(setting.default, limit.name))
+        elif setting.default is not NOTHING:
+            timed = "_ns" in setting.name
+            name = setting.name.replace("_ns", "") if timed else setting.name
+            yield f"`{name}`", shown(setting.default, timed=timed)
 
 
 def close_codes() -> Iterator[tuple[str, str, str]]:

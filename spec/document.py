@@ -59,6 +59,7 @@ MAKERS: Final[dict[str, Callable[[], str]]] = {
     "machines": _machines,
     "timers": lambda: table(("timer", "why somebody wakes up"), constants.timers()),
     "constants": lambda: table(("constant", "value", "why"), constants.constants()),
+    "settings": lambda: table(("setting", "default"), constants.settings()),
     "close-codes": _codes,
     "drops": _drops,
     "vectors": lambda: table(("file", "what it shows", "cases"), vectors.summary()),
