@@ -74,6 +74,8 @@ class SendStream:
         """Append. Raises `UnknownStream` after the end, `BufferFull` when too much is unsent."""
         if self.ended:
             raise UnknownStream("this side of the stream is finished")
+        if isinstance(data, memoryview) and not _is_plain(data):
+            data = data.tobytes()
         size = len(data)
         if self.end - self.next + size > UNSENT_MAX:
             raise BufferFull("too much waits to be sent on this stream")
@@ -221,9 +223,10 @@ class SendStream:
         return self.delivered
 
     def _absorb(self, acked: RangeSet) -> None:
-        start, stop = acked.first()
-        if start <= self.base:
-            self.base = max(self.base, stop)
+        """Move `base` over what was acknowledged ahead of it."""
+        acked.remove(0, self.base)
+        if acked and self.base in acked:
+            self.base = acked.first()[1]
             acked.remove(0, self.base)
 
     def _release(self) -> None:
@@ -268,8 +271,13 @@ class SendStream:
         return self.reset_acked or self.delivered
 
 
+def _is_plain(view: memoryview) -> bool:
+    """Whether a view is bytes in a row, so that its length and its slices mean what they seem."""
+    return view.c_contiguous and view.itemsize == 1 and view.ndim == 1
+
+
 def _steady(data: Buffer) -> memoryview:
     """A view of bytes that nobody can change: a copy unless they are `bytes` already."""
-    if isinstance(data, memoryview) and isinstance(data.obj, bytes) and data.contiguous:
+    if isinstance(data, memoryview) and isinstance(data.obj, bytes):
         return data
     return memoryview(data if isinstance(data, bytes) else bytes(data))

@@ -37,7 +37,7 @@ def model(run: Pair) -> Bbr:
     return controller
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("mbit", "rtt_ms"), [(10, 50), (50, 20), (20, 200)])
 def test_five_megabytes_arrive_intact_through_bursts_of_loss(
     mbit: float, rtt_ms: float, seed: int
@@ -175,7 +175,7 @@ def test_the_round_trip_is_looked_at_again_when_nothing_confirms_it() -> None:
         run.there.delay_ns += 4 * MILLISECOND
 
     run.bench.at(SECOND, longer)
-    for step in range(1, 300):
+    for step in range(1, 270):
         run.bench.run(step * SECOND // 20)
         seen.add(model(run).mode)
     assert seen >= {Mode.CRUISE, Mode.UP, Mode.PROBE_RTT}
