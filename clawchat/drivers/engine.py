@@ -32,7 +32,7 @@ from clawchat.core.actions import (
 from clawchat.core.config import Config
 from clawchat.core.credential import Address
 from clawchat.core.endpoint import Endpoint
-from clawchat.core.events import Close, Consumed, DatagramReceived, Dial, Event
+from clawchat.core.events import Close, Consumed, Dial, Event
 from clawchat.core.instant import SECOND, Instant
 from clawchat.drivers import clock
 from clawchat.drivers.sockets import UdpSocket
@@ -40,6 +40,7 @@ from clawchat.errors import UnknownLink
 
 BURST: Final = 64  # system calls of one `receive`: then acknowledgements and others get a turn
 BACKLOG_MAX: Final = 256  # batches waiting for one socket; what comes beyond is lost on the way
+LATER: Final = 1 << 63  # an instant that never comes
 WAIT_SECONDS_MAX: Final = 10.0  # looks at the clock this often, to notice suspend
 
 
@@ -71,11 +72,11 @@ class Engine:
         self.links: Final[dict[int, None]] = {}  # dialled or established, and not over
         self.backlog: Final[dict[UdpSocket, deque[Transmit]]] = {}
         self.credit_step: Final = min(config.limits.max_stream, config.limits.max_data) // 8
+        self.due: Instant = LATER  # when `turn` must be called; set by every turn
         self.overflowed = 0  # batches lost because a socket was blocked for long
         self._host = host
         self._turning = False
         self._news = False  # whether events came since the last actions
-        self._due: Instant | None = None  # the endpoint's deadline after the last turn
         self._credit = 0  # bytes consumed since the last turn
         self._endpoint = Endpoint(config, now=clock.now(), unix_ns=time_ns(), entropy=entropy)
 
@@ -92,7 +93,7 @@ class Engine:
         """Give the core an event; `turn` must follow soon. Raises a `LocalError`."""
         self._endpoint.handle(event, clock.now())
         self._news = True
-        if isinstance(event, Dial):
+        if type(event) is Dial:
             self.links[event.link] = None
 
     def consumed(self, event: Consumed) -> bool:
@@ -121,7 +122,7 @@ class Engine:
             if received is None:
                 more = False
                 break
-            endpoint.handle(DatagramReceived(*received), now)
+            endpoint.handle(received, now)
         self.turn()
         return more
 
@@ -140,7 +141,7 @@ class Engine:
     def _turn(self) -> None:
         self._credit = 0
         endpoint, now = self._endpoint, clock.now()
-        if self._due is not None and self._due <= now:
+        if self.due <= now:
             endpoint.advance(now)
         self._news = True
         while self._news:
@@ -155,13 +156,11 @@ class Engine:
                 else:
                     self._host.publish(action)
         deadline = endpoint.deadline
-        self._due = None if deadline is None else deadline.at
+        self.due = LATER if deadline is None else deadline.at
 
     def wait_seconds(self) -> float:
         """How long a driver may sleep after a `turn` before the next."""
-        if self._due is None:
-            return WAIT_SECONDS_MAX
-        return min(max(0.0, (self._due - clock.now()) / SECOND), WAIT_SECONDS_MAX)
+        return min(max(0.0, (self.due - clock.now()) / SECOND), WAIT_SECONDS_MAX)
 
     def resume(self, sock: UdpSocket) -> None:
         """Send what waits for `sock`, which is writable again."""

@@ -30,6 +30,7 @@ from clawchat.core.actions import (
 from clawchat.core.config import Config
 from clawchat.core.credential import Address, Pairing, Path
 from clawchat.core.events import Consumed, Dial, Event, Persisted, PersistFailed
+from clawchat.core.instant import Instant
 from clawchat.drivers.engine import Engine
 from clawchat.drivers.peer import Peer
 from clawchat.drivers.publisher import Publisher
@@ -104,7 +105,7 @@ class Runner:
         # Work on files, in the order in which it was asked for; one thread at a time.
         self._disk_jobs, self._disk_queue = trio.open_memory_channel[_Job](math.inf)
         self._saving = 0  # credentials being written
-        self._armed = 0.0  # the Trio time at which the timer task wakes
+        self._armed: Instant = 0  # what the timer task sleeps for
         self._sleep: trio.CancelScope | None = None  # of the timer task, while it sleeps
         self._resuming: set[UdpSocket] = set()
         self._changed = trio.lowlevel.ParkingLot()
@@ -133,12 +134,12 @@ class Runner:
 
     def handle(self, event: Event) -> None:
         """Give the core an event, and do what follows. Raises a `LocalError`."""
-        if isinstance(event, Consumed):
-            if not self._engine.consumed(event):
-                return
-        else:
-            self._engine.handle(event)
-        self._engine.turn()
+        engine = self._engine
+        if type(event) is not Consumed:
+            engine.handle(event)
+        elif not engine.consumed(event):
+            return
+        engine.turn()
         self._after_turn()
 
     def link_stats(self, link: int) -> LinkStats:
@@ -203,8 +204,9 @@ class Runner:
         while True:
             self._engine.turn()
             self._after_turn()
-            self._armed = trio.current_time() + self._engine.wait_seconds()
-            with trio.CancelScope(deadline=self._armed) as self._sleep:
+            self._armed = self._engine.due
+            wakes = trio.current_time() + self._engine.wait_seconds()
+            with trio.CancelScope(deadline=wakes) as self._sleep:
                 await trio.sleep_forever()
             self._sleep = None
 
@@ -226,10 +228,9 @@ class Runner:
             if sock not in self._resuming:
                 self._resuming.add(sock)
                 self._nursery.start_soon(self._resume, sock)
-        if self._sleep is not None:
-            at = trio.current_time() + self._engine.wait_seconds()
-            if at < self._armed:
-                self._sleep.deadline = self._armed = at
+        if self._engine.due < self._armed and self._sleep is not None:
+            self._armed = self._engine.due
+            self._sleep.deadline = trio.current_time() + self._engine.wait_seconds()
 
     async def _resume(self, sock: UdpSocket) -> None:
         while sock in self._engine.backlog:
@@ -243,19 +244,17 @@ class Runner:
     def notify(self, link: int, notice: Notice) -> None:
         """Pass a notice to its peer; a link that was not dialled gets a peer when it is up."""
         peer = self.peers.get(link)
-        if isinstance(notice, CredentialReused):
+        if peer is not None:
+            peer.arrived(notice)
+            if type(notice) is Closed:
+                del self.peers[link]
+                self._changed.unpark_all()
+        elif isinstance(notice, CredentialReused):
             self._warn(notice)
-        elif peer is None:
-            if not isinstance(notice, Established):
-                return  # of a link that never came up
+        elif isinstance(notice, Established):  # else of a link that never came up
             peer = self.peers[link] = Peer(self, link, dialer=False)
             peer.arrived(notice)
             self.accept(peer)
-        else:
-            peer.arrived(notice)
-            if isinstance(notice, Closed):
-                del self.peers[link]
-                self._changed.unpark_all()
 
     def _warn(self, notice: CredentialReused) -> None:
         """It concerns no link, but everybody who talks to that device."""

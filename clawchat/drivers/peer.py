@@ -52,8 +52,9 @@ ROTATE_RETRY_SECONDS: Final = 0.25
 DRAIN_SECONDS: Final = 2.0  # how long a clean exit waits for acknowledgements
 
 
-# A peer sends nothing that leads to these before the next credential is durable.
-_ANSWERS: Final = (StreamData, StreamDrained, StreamOpened, Ponged, KeysRotated, DatagramArrived)
+# A peer sends nothing that leads to these, or to what a stream tells, before the next credential
+# is durable.
+_ANSWERS: Final = (StreamOpened, Ponged, KeysRotated, DatagramArrived)
 
 
 class Carrier(Protocol):
@@ -290,12 +291,13 @@ class Peer:
 
     def arrived(self, notice: Notice) -> None:
         """Take a notice about this link."""
-        self._answered = self._answered or isinstance(notice, _ANSWERS)
         if isinstance(notice, (StreamData, StreamDrained, StreamReset, StreamStopped)):
+            self._answered = True
             stream = self._streams.get(notice.stream)
             if stream is not None:
                 stream.arrived(notice)
             return
+        self._answered = self._answered or isinstance(notice, _ANSWERS)
         if isinstance(notice, StreamOpened):
             stream = self._streams[notice.stream] = LinkStream(self, notice.stream)
             self._accepted.append(stream)

@@ -14,14 +14,16 @@ import struct
 import sys
 from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address
-from typing import Final, NamedTuple
+from typing import Final
 
 from clawchat.core.credential import Address, Path
+from clawchat.core.events import DatagramReceived
 
 BUFFER_BYTES: Final = 4 * 1024 * 1024  # the default of 208 KiB loses 13 % of a 1 MiB window
 RECEIVE_BYTES: Final = 65_535  # the largest UDP datagram, and the largest GRO batch
 SEGMENTS_MAX: Final = 64  # UDP_MAX_SEGMENTS of older kernels
 OFFLOAD_BYTES: Final = 65_000  # payload of one segmented send, below 65,507 with room for headers
+BOUNCES_MAX: Final = 16  # errors in a row until a socket is left alone for this time
 PATHS_MAX: Final = 4096  # peers' addresses remembered per socket; strangers make entries too
 
 # Linux, <linux/udp.h> and <linux/in.h>; `socket` does not name them all.
@@ -34,20 +36,13 @@ _IPV6_DONTFRAG: Final = 62
 _PMTUDISC_PROBE: Final = 3  # set "don't fragment", and ignore what routers claim about the MTU
 _U16: Final = struct.Struct("=H")
 _INT: Final = struct.Struct("=i")
+_TOLD_BYTES: Final = 64  # room for control messages: GRO's one int, and some air
 _LINUX: Final = sys.platform == "linux"
 
 # The offload itself was refused: send one by one from now on.
 _NO_OFFLOAD: Final = frozenset(
     (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ENOSYS)
 )
-
-
-class Received(NamedTuple):
-    """What one system call brought: a datagram, or several of `segment` bytes when not 0."""
-
-    path: Path
-    data: bytes
-    segment: int
 
 
 class UdpSocket:
@@ -88,29 +83,26 @@ class UdpSocket:
 
     # --- receiving ----------------------------------------------------------------------------
 
-    def receive(self) -> Received | None:
-        """The next datagram or batch, or None when there is none yet."""
-        while True:
+    def receive(self) -> DatagramReceived | None:
+        """What one system call brings: a datagram or several, or None when there is none yet."""
+        for _ in range(BOUNCES_MAX):
             try:
                 if self.segments_received:
-                    data, told, _, sender = self.socket.recvmsg(RECEIVE_BYTES, 64)
+                    data, told, _, sender = self.socket.recvmsg(RECEIVE_BYTES, _TOLD_BYTES)
                 else:
                     data, sender = self.socket.recvfrom(RECEIVE_BYTES)
                     told = []
-            except (BlockingIOError, InterruptedError):
+            except BlockingIOError:
                 return None
-            except OSError as error:
-                if error.errno == errno.EBADF:
-                    return None  # closed meanwhile
+            except OSError:
                 continue  # an earlier send bounced (Windows says so here): noise
             segment = 0
             for level, kind, value in told:
                 if level == _SOL_UDP and kind == _UDP_GRO:
                     segment = _INT.unpack_from(value)[0]
-            if segment >= len(data):
-                segment = 0
-            path = self._paths.get(sender)
-            return Received(path if path is not None else self._new_path(sender), data, segment)
+            path = self._paths.get(sender) or self._new_path(sender)
+            return DatagramReceived(path, data, segment if segment < len(data) else 0)
+        return None
 
     def _new_path(self, sender: tuple[str, int] | tuple[str, int, int, int]) -> Path:
         host = sender[0].partition("%")[0]

@@ -293,10 +293,15 @@ class LinkStream(trio.abc.HalfCloseableStream):
         """Take a notice about this stream (called by `Peer`)."""
         if isinstance(notice, StreamData):
             self._data_arrived(notice)
+            if not notice.end:
+                return
         elif isinstance(notice, StreamDrained):
             self._unacknowledged = notice.buffered
             self._finished = self._finished or notice.finished
-            self._writable.unpark_all()
+            if self._writable:
+                self._writable.unpark_all()
+            if not notice.finished:
+                return
         elif isinstance(notice, StreamReset):
             self.reset_code = notice.code
             self._consume(sum(map(len, self._chunks)))
@@ -322,7 +327,8 @@ class LinkStream(trio.abc.HalfCloseableStream):
         elif notice.data:
             self._chunks.append(notice.data)
         self._arrived_end = self._arrived_end or notice.end
-        self._readable.unpark_all()
+        if self._readable:
+            self._readable.unpark_all()
 
     def _wake(self) -> None:
         self._readable.unpark_all()
