@@ -156,8 +156,9 @@ class Recovery:
         return self._pacer.opens_at(packet)
 
     def app_limited(self) -> None:
-        """There is nothing to send although `room` would allow it."""
-        self.congestion.on_app_limited(self.in_flight)
+        """There is nothing more to send: unless the window is full, it says nothing of the path."""
+        if self.congestion.window - self.in_flight >= self.max_datagram:
+            self.congestion.on_app_limited(self.in_flight)
 
     # --- hearing ------------------------------------------------------------------------------
 

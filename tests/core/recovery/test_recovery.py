@@ -379,6 +379,14 @@ def test_a_sender_that_says_it_has_nothing_does_not_grow_its_window() -> None:
     assert busy.cwnd == 14 * SIZE
 
 
+def test_a_sender_that_filled_its_window_was_not_held_back_by_itself() -> None:
+    end = recovery()
+    send(end, 0, 9, 0)
+    end.app_limited()
+    end.acknowledged([(0, 9)], 0, RTT)
+    assert end.cwnd == 20 * SIZE
+
+
 def test_a_larger_datagram_is_the_unit_from_then_on() -> None:
     end = recovery()
     end.resized(9000)
