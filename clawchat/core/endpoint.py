@@ -418,7 +418,7 @@ class Endpoint:
         durable = isinstance(event, Persisted)
         if durable and not link.dialer and pairing.file_id in self._registry.pairings:
             self._adopt(link, pairing, now)
-        link.persisted(event.ticket, durable, now)
+        link.persisted(durable, now)
         self._touch(link)
 
     def _adopt(self, link: Link, pairing: Pairing, now: Instant) -> None:

@@ -11,7 +11,7 @@ Left to others: which datagram is ours (`core.endpoint`), frames and packets (`c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from clawchat.core.actions import (
     Closed,
@@ -41,18 +41,17 @@ from clawchat.core.events import Buffer
 from clawchat.core.exchange import Agreement, Answer, DialAttempt
 from clawchat.core.instant import Instant
 from clawchat.core.phases import answering, dialing, established
-from clawchat.core.phases.answering import Answering
+from clawchat.core.phases.answering import Answering, AnsweringCommand
 from clawchat.core.phases.commands import (
     Announce,
     Fail,
-    Report,
     Save,
     SendClose,
     SendHello,
     SendReply,
     StartAttempt,
 )
-from clawchat.core.phases.dialing import Dialing
+from clawchat.core.phases.dialing import Dialing, DialingCommand
 from clawchat.core.phases.established import Life
 from clawchat.core.ratchet import Ratchet
 from clawchat.core.registry import Registry, Route
@@ -66,7 +65,7 @@ Handshake: TypeAlias = Dialing | Answering
 
 
 class Link:
-    """One secure association. `id` is 0 until a dialer that we answered has proved itself."""
+    """One secure association. The application learns its `id` when the dialer proved itself."""
 
     def __init__(
         self,
@@ -90,7 +89,6 @@ class Link:
         self.established_at: Instant = 0
         self.timers: dict[Timer, Instant] = {}
         self.agenda_at: Instant | None = None  # where the endpoint's agenda holds this link
-        self.ticket = 0  # of the last `Persist`; only its answer moves the handshake
         self._config = config
         self._entropy = entropy
         self._registry = registry
@@ -139,9 +137,8 @@ class Link:
 
     def dial(self, now: Instant) -> None:
         """Send the first HELLO."""
-        assert isinstance(self.handshake, Dialing)
         self.timers[Timer.DIAL] = now + self._config.dial_ns_max
-        self._start_attempt(self.handshake, StartAttempt(0, b""))
+        self._start_attempt(StartAttempt(0, b""))
         self._fire_handshake(dialing.HelloDue(now), now)
 
     def take_answer(self, path: Path, datagram: bytes, now: Instant) -> None:
@@ -166,11 +163,12 @@ class Link:
             self._registry.calls.pop(self._attempt.hint, None)
             self._attempt = None
 
-    def _start_attempt(self, machine: Dialing, command: StartAttempt) -> None:
+    def _start_attempt(self, command: StartAttempt) -> None:
+        assert isinstance(self.handshake, Dialing)
         self._end_attempt()
         self._attempt = DialAttempt(
             self._config.identity,
-            machine.pairing,
+            self.handshake.pairing,
             command.turn,
             self._config.limits,
             command.cookie,
@@ -230,11 +228,8 @@ class Link:
     def _lost(self, cid: bytes) -> None:
         self._registry.routes.pop(cid, None)
 
-    def persisted(self, ticket: int, ok: bool, now: Instant) -> None:
+    def persisted(self, ok: bool, now: Instant) -> None:
         """What we asked to be written is durable, or could not be written."""
-        if ticket != self.ticket:
-            return
-        self.ticket = 0
         steps = dialing if self.dialer else answering
         self._fire_handshake(steps.Saved(now) if ok else steps.SaveFailed(now), now)
 
@@ -336,29 +331,35 @@ class Link:
         ):
             self._after_saving(now)
 
-    def _obey_handshake(self, command: object, now: Instant) -> None:
+    def _obey_handshake(self, command: DialingCommand | AnsweringCommand, now: Instant) -> None:
         match command:
             case Save(pairing):
                 self._save(pairing)
-            case StartAttempt() if isinstance(self.handshake, Dialing):
-                self._start_attempt(self.handshake, command)
-            case SendHello() if self._attempt is not None:
-                hello = self._attempt.hello
-                self._registry.out.extend(Transmit(path, [hello]) for path in self._paths)
-            case SendReply() if self._answer is not None:
-                self._send_reply(self._answer)
+            case StartAttempt():
+                self._start_attempt(command)
+            case SendHello():
+                self._send_hello()
+            case SendReply():
+                self._send_reply()
             case Announce():
                 self._announce(now)
             case Fail(code, text):
                 self._fire_life(established.HandshakeFailed(now, code, text), now)
             case _:
-                raise AssertionError(command)
+                assert_never(command)
 
     def _save(self, pairing: Pairing) -> None:
-        self.ticket = self._registry.next_ticket(self, pairing)
-        self._registry.out.append(Persist(self.id, self.ticket, pairing))
+        ticket = self._registry.next_ticket(self, pairing)
+        self._registry.out.append(Persist(self.id, ticket, pairing))
 
-    def _send_reply(self, answer: Answer) -> None:
+    def _send_hello(self) -> None:
+        assert self._attempt is not None
+        hello = self._attempt.hello
+        self._registry.out.extend(Transmit(path, [hello]) for path in self._paths)
+
+    def _send_reply(self) -> None:
+        answer = self._answer
+        assert answer is not None
         for path in self._paths:
             reply = seal_reply(answer.used, path.remote, answer.message, self._entropy)
             self._registry.out.append(Transmit(path, [reply]))
@@ -399,11 +400,10 @@ class Link:
         established.TABLE.fire(life, event, self._trace)
         commands, life.out = life.out, []
         for command in commands:
-            match command:
-                case SendClose():
-                    self._send_close()
-                case Report(code, text, by_peer):
-                    self._notify(Closed(code, text, by_peer))
+            if isinstance(command, SendClose):
+                self._send_close()
+            else:
+                self._notify(Closed(command.code, command.text, command.by_peer))
         if life.phase is established.Phase.CLOSING and Timer.CLOSING not in self.timers:
             assert self.transport is not None
             self._stop_timers()

@@ -7,6 +7,8 @@ Left to others: the rows (`core.phases.rotating_keys`), the keys (`core.epochs`)
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from clawchat.core.actions import KeysRotated
 from clawchat.core.config import WIPE_PROBES, Config, Entropy
 from clawchat.core.crypto.xwing import encapsulate
@@ -28,6 +30,7 @@ from clawchat.core.phases.rotating_keys import (
     ReplyArrived,
     Rotation,
     RotationAsked,
+    RotationCommand,
     RotationDue,
     WipeDue,
 )
@@ -145,7 +148,7 @@ class Ratchet:
         for command in commands:
             self._obey(command, now)
 
-    def _obey(self, command: object, now: Instant) -> None:
+    def _obey(self, command: RotationCommand, now: Instant) -> None:
         transport = self._transport
         match command:
             case SendControl(message):
@@ -164,7 +167,7 @@ class Ratchet:
                 self._timers.pop(Timer.WIPE, None)
                 transport.epochs.wipe_previous()
             case _:
-                raise AssertionError(command)
+                assert_never(command)
 
     def _latest_ns(self) -> int:
         """A tenth more or less, so that rotations do not tell when a link began."""
