@@ -38,7 +38,8 @@ FULL_GROWTH: Final = 1.25
 QUANTUM_NS: Final = 2 * MILLISECOND  # of the rate, on top: acknowledgements come in bursts
 UNPACED_RTT_NS: Final = 2 * MILLISECOND  # below this, a timer is coarser than the path
 MIN_RTT_LIFE_NS: Final = 10 * SECOND
-PROBE_RTT_NS: Final = 200 * MILLISECOND
+PROBE_RTT_NS: Final = 200 * MILLISECOND  # at most ...
+PROBE_RTT_TRIPS: Final = 10  # ... and this many round trips
 CROWDED_ROUNDS: Final = 3  # a queue that does not go away: the path must have become longer
 IDLE_NS: Final = 60 * SECOND  # after this long without traffic the model is old
 BASE_LOSS_PACKETS: Final = 32  # the fewest that say something about the base loss
@@ -292,7 +293,7 @@ class Bbr:
                 in_flight <= self._inflight(1.0) or self._rounds >= 2
             ):
                 self._enter(Mode.CRUISE, now)
-        elif since > PROBE_RTT_NS and self._rounds >= 2:
+        elif since > min(PROBE_RTT_NS, PROBE_RTT_TRIPS * self._min_rtt_ns) and self._rounds >= 2:
             self._end_probe_rtt(now)
         old = now - self._min_rtt_at > MIN_RTT_LIFE_NS or self._crowded >= CROWDED_ROUNDS
         if old and self.mode is Mode.CRUISE:
