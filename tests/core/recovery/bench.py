@@ -423,6 +423,9 @@ def completion(
 ) -> None:
     run = pair(controller=controller, **setup)  # type: ignore[arg-type]
     took = run.transfer(size, 900 * SECOND)
+    if took < 0:
+        print(f"{name:9} {size / 1e6:5} MB {setup} | not within 900 s")
+        return
     ideal = size / goodput(setup["mbit"]) + setup["rtt_ms"] / 1000
     print(
         f"{name:9} {size / 1e6:5} MB {setup['mbit']:6} Mbit {setup['rtt_ms']:5} ms loss "
