@@ -63,7 +63,6 @@ class Drop(Enum):
     MALFORMED_ENVELOPE = "an envelope whose inside does not parse"
     MALFORMED_PARAMETERS = "handshake parameters that do not parse"
     MALFORMED_BOOTSTRAP = "a bootstrap file that does not parse"
-    CLOSED = "for a link that is closed"
 
 
 class ClawChatError(Exception):

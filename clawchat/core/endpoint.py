@@ -220,32 +220,30 @@ class Endpoint:
     def _on_run(self, datagrams: list[Buffer], path: Path, now: Instant) -> None:
         routes, drops = self._registry.routes, self._registry.drops
         largest = self.config.limits.max_datagram
+        route: Route[Link] | None = None  # of the run that began at `start`
         start, run_cid = 0, b""
         for at, datagram in enumerate(datagrams):
             size = len(datagram)
             cid = bytes(datagram[:CID_SIZE])
-            if cid == run_cid and OVERHEAD <= size <= largest:
-                continue
-            if run_cid:
-                self._on_packets(routes.get(run_cid), datagrams[start:at], path, now)
-            start, run_cid = at, b""
+            if route is not None:
+                if cid == run_cid and OVERHEAD <= size <= largest:
+                    continue
+                self._on_packets(route, datagrams[start:at], path, now)
+                route = None
             if size < OVERHEAD:
                 drops[Drop.EMPTY] += 1
             elif size > largest:
                 drops[Drop.OVERSIZED] += 1
             elif cid in routes:
-                run_cid = cid
+                route, start, run_cid = routes[cid], at, cid
             else:
                 self._on_envelope(bytes(datagram), path, now)
-        if run_cid:
-            self._on_packets(routes.get(run_cid), datagrams[start:], path, now)
+        if route is not None:
+            self._on_packets(route, datagrams[start:], path, now)
 
     def _on_packets(
-        self, route: Route[Link] | None, datagrams: list[Buffer], path: Path, now: Instant
+        self, route: Route[Link], datagrams: list[Buffer], path: Path, now: Instant
     ) -> None:
-        if route is None:  # the link ended within this very batch
-            self._registry.drops[Drop.CLOSED] += len(datagrams)
-            return
         link = route.link
         if link.handshake.phase is answering.Phase.REPLIED and not self._may_promote(link):
             self._registry.drops[Drop.BUSY] += len(datagrams)
