@@ -13,12 +13,13 @@ from cyclopts.validators import Number
 
 from clawchat.apps.agent import DEFAULT_PORT, Agent, AgentPortInUse, open_agent
 from clawchat.apps.agent.providers import Provider, ProviderSettings, make_provider
+from clawchat.apps.agent.store import ConversationStoreError
 from clawchat.cli.failures import InUse, Usage
 from clawchat.cli.options import BaseUrl, ExitWithStdin, Model, ProviderName, StateDir
 from clawchat.cli.places import agent_folder, private_folder
 from clawchat.cli.terminal import one_line, say
 from clawchat.cli.until_stopped import until_stopped
-from clawchat.errors import UserError
+from clawchat.errors import StoreError, UserError
 
 PORT_RANGE = Number(gte=0, lte=65535)
 KEY_VARIABLES = ("OPENAI_API_KEY",)
@@ -65,12 +66,14 @@ def provider_of(name: str, model: str, base_url: str) -> Provider:
 
 @asynccontextmanager
 async def running_agent(folder: Path, provider: Provider, port: int) -> AsyncIterator[Agent]:
-    """An agent in this process. Raises `InUse` when its port is taken."""
+    """An agent in this process. Raises `InUse` for its port, `StoreError` for its folder."""
     try:
         async with open_agent(folder, provider, port=port) as agent:
             yield agent
     except AgentPortInUse as error:
         raise InUse(str(error)) from None
+    except ConversationStoreError as error:
+        raise StoreError(str(error)) from None
 
 
 def describe(provider: str, model: str) -> str:

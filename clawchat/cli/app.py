@@ -7,6 +7,7 @@ Left to others: each command (its own file), what failures mean (`cli.failures`)
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -151,6 +152,7 @@ def make_app(*, plain: bool = False) -> App:
 
 def run(tokens: Sequence[str]) -> int:
     """Run the command in `tokens`; the exit code. What went wrong is said on stderr."""
+    _log_to_stderr()
     try:
         result = make_app()(
             _without_dash(tokens),
@@ -165,6 +167,19 @@ def run(tokens: Sequence[str]) -> int:
         return _nobody_reads()
     except (Exception, KeyboardInterrupt) as error:
         return _failed(error)
+
+
+def _log_to_stderr() -> None:
+    """What libraries of ours log: errors, or everything when debugging."""
+    from clawchat.cli.failures import debugging
+
+    log = logging.getLogger("clawchat")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("clawchat: %(message)s"))
+    handler.setLevel(logging.DEBUG if debugging() else logging.ERROR)
+    if debugging():
+        log.setLevel(logging.DEBUG)
+    log.handlers[:] = [handler]
 
 
 def _without_dash(tokens: Sequence[str]) -> list[str]:

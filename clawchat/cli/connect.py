@@ -16,6 +16,7 @@ from clawchat.cli.local_socket import NobodyHome
 from clawchat.cli.options import ExitWithStdin, KeyFile, PeerName, StateDir
 from clawchat.cli.terminal import one_line, say
 from clawchat.cli.until_stopped import until_stopped
+from clawchat.core.actions import BootstrapContent
 from clawchat.core.crypto.bootstrap import expiry_text
 from clawchat.drivers.connecting import read_bootstrap
 from clawchat.drivers.store import NAME_MAX, Store, StoreBusy
@@ -58,7 +59,7 @@ async def _redeemable(
     content = await trio.to_thread.run_sync(read_bootstrap, file, key)
     kept = store.get(content.file_id)
     if name is not None:
-        _check_name(store, content.file_id, name)
+        _check_name(store, content, name)
     if kept is not None:
         say(f"{file} was redeemed by this device before: it is paired with {kept.name}")
         return Listener(store, content.file_id, kept.name)
@@ -71,11 +72,12 @@ async def _redeemable(
     return Listener(store, content.file_id, name or str(content.candidates[0]), content)
 
 
-def _check_name(store: Store, file_id: bytes, name: str) -> None:
+def _check_name(store: Store, content: BootstrapContent, name: str) -> None:
     """Before anything is redeemed, for afterwards it is too late to refuse."""
     if not (0 < len(name) <= NAME_MAX and name.isprintable() and name == name.strip()):
         raise Usage(f"--name {name!r}: use 1 to {NAME_MAX} printable characters")
-    if any(other.name == name and other.pairing.file_id != file_id for other in paired(store)):
+    others = [other for other in paired(store) if other.name == name]
+    if any(other.pairing.listener_static != content.listener_static for other in others):
         raise Usage(f"--name {name}: another listener is called so already; choose another name")
 
 
@@ -83,7 +85,7 @@ async def _once(listener: Listener, name: str | None) -> None:
     async with listener.shared(say) as link:
         await link.ask({"verb": "ping"})  # both ends keep the new credential once it is answered
         status = await link.ask({"verb": "status"})
-    _name(listener, name)
+    _settle(listener, name)
     say(
         f"paired with {_called(listener)}, fingerprint {status['fingerprint']}: "
         "next, run `clawchat chat`"
@@ -117,7 +119,7 @@ async def _hold_locked(listener: Listener, name: str | None, *, persistent: bool
         await nursery.start(hold)
         await holder.control({"verb": "ping"})
         status = await holder.control({"verb": "status"})
-        _name(listener, name)
+        _settle(listener, name)
         holder.name = _called(listener)
         say(
             f"{'paired and linked' if new else 'linked'} with {holder.name} at "
@@ -128,9 +130,23 @@ async def _hold_locked(listener: Listener, name: str | None, *, persistent: bool
         say("  holding the link; next: `clawchat chat` in another terminal (Ctrl-C ends this)")
 
 
-def _name(listener: Listener, name: str | None) -> None:
+def _settle(listener: Listener, name: str | None) -> None:
+    """Name the pairing; an earlier one with the same listener gives way, and leaves its name."""
+    store = listener.store
+    static = None if listener.content is None else listener.content.listener_static
+    for other in paired(store):
+        pairing = other.pairing
+        if pairing.file_id == listener.file_id or pairing.listener_static != static:
+            continue
+        try:
+            with Listener(store, pairing.file_id, other.name).lock():
+                store.remove(pairing.file_id)
+        except StoreBusy:
+            continue  # in use by another process: the user has both for now
+        say(f"this replaces the earlier pairing with that listener, {one_line(other.name)}")
+        name = name or other.name
     if name is not None:
-        listener.store.rename(listener.file_id, name)
+        store.rename(listener.file_id, name)
 
 
 def _called(listener: Listener) -> str:

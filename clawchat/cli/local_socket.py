@@ -198,7 +198,7 @@ class LocalSocket:
         except OSError as error:
             sock.close()
             raise StoreError(
-                f"the local socket {self.path} cannot be made: {error.strerror}; "
+                f"the local socket {self.path} cannot be made: {error.strerror or error}; "
                 "fix the folder's permissions, or name another folder"
             ) from None
         return trio.SocketListener(trio.socket.from_stdlib_socket(sock)), token
@@ -247,7 +247,10 @@ class LocalSocket:
         """The path itself, or, when it is too long for a socket, a private place in /tmp."""
         if len(os.fsencode(self.path)) <= PATH_MAX:
             return self.path
+        short = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:24] + ".sock"
         folder = Path(tempfile.gettempdir()) / f"clawchat-{os.getuid()}"
+        if len(os.fsencode(folder / short)) > PATH_MAX:
+            folder = Path("/tmp") / folder.name  # noqa: S108 - checked below
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
@@ -255,7 +258,7 @@ class LocalSocket:
                 f"{folder} is not a private folder of yours; remove it, or choose a state folder "
                 f"whose path is shorter than {PATH_MAX - 30} characters"
             )
-        return folder / (hashlib.sha256(os.fsencode(self.path)).hexdigest()[:24] + ".sock")
+        return folder / short
 
 
 class _Started:

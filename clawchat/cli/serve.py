@@ -30,8 +30,8 @@ from clawchat.apps.gateway import (
 from clawchat.cli.agent import PORT_RANGE, describe, provider_of, running_agent
 from clawchat.cli.bootstrap_key import HOW_TO_MAKE_ONE, WAYS, given_key
 from clawchat.cli.exit_codes import ExitCode
-from clawchat.cli.failures import AgentTrouble, Usage, exit_code
-from clawchat.cli.local_socket import LocalSocket, LocalStream, Message, Refused
+from clawchat.cli.failures import AgentTrouble, InUse, Usage, exit_code
+from clawchat.cli.local_socket import LocalSocket, LocalStream, Message, NobodyHome, Refused
 from clawchat.cli.options import (
     BaseUrl,
     ExitWithStdin,
@@ -102,6 +102,7 @@ async def serve(
     )
     store = Store(folder)
     devices = [entry for entry in store.entries() if not entry.pairing.dialer]
+    await _refuse_second(folder)
     key = _key(key_file, bool(devices))
     async with until_stopped(with_stdin=exit_with_stdin), AsyncExitStack() as stack:
         if agent_url is None:
@@ -122,6 +123,18 @@ async def serve(
         if desk.publisher is not None:
             desk.publisher.speak()
         await desk.run(listener)
+
+
+async def _refuse_second(folder: Path) -> None:
+    """Raises `InUse` when a listener serves from `folder` already."""
+    try:
+        answer = await LocalSocket(folder / SOCKET_NAME).ask({"verb": "status"})
+    except NobodyHome:
+        return
+    raise InUse(
+        f"process {answer.get('pid')} serves from {folder} already: use that one, stop it, or "
+        "name another folder with --security-dir"
+    )
 
 
 async def _running_at(agent_url: str) -> AgentAddress:

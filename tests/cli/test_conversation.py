@@ -250,3 +250,35 @@ def test_a_reply_goes_on_when_the_process_that_held_the_link_is_killed(
     hold.process.kill()
     assert send.process.wait(30) == 0, send.said
     assert send.said == text + "\n"
+
+
+def test_pairing_again_with_the_same_listener_replaces_the_first_pairing(
+    server: Machine, device: Machine
+) -> None:
+    serve = server.start("serve", "--ip", "127.0.0.1")
+    serve.wait_for("bootstrap file published")
+    file = str(published(server))
+    assert device.run("connect", file, "--once", "--name", "home").returncode == 0
+    assert server.run("sec", "new").returncode == 0
+    again = device.run("connect", file, "--once")
+    assert again.returncode == 0, again.stderr
+    assert "replaces" in again.stderr
+    assert [peer["name"] for peer in device.json("status")["peers"]] == ["home"]
+    assert device.run("send", "hello").stdout == "hello\n"
+
+
+def test_one_folder_serves_once(server: Machine) -> None:
+    serve = server.start("serve", "--ip", "127.0.0.1")
+    serve.wait_for("bootstrap file published")
+    second = server.run("serve", "--ip", "127.0.0.1")
+    assert second.returncode == 8
+    assert str(serve.process.pid) in second.stderr
+
+
+def test_a_port_in_use_is_named_with_its_option(server: Machine, tmp_path: Path) -> None:
+    serve = server.start("serve", "--ip", "127.0.0.1")
+    port = serve.wait_for("listening on").rpartition(":")[2]
+    with Machine(tmp_path / "other", CLAWCHAT_BOOTSTRAP_KEY=KEY) as other:
+        done = other.run("serve", "--ip", "127.0.0.1", "--port", port)
+    assert done.returncode == 8
+    assert "--port" in done.stderr

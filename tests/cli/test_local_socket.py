@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -92,14 +93,15 @@ async def test_without_unix_sockets_a_secret_token_is_asked_for(
 async def test_a_path_too_long_for_a_socket_still_works(
     tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     folder = tmp_path / ("x" * 120)
     folder.mkdir()
-    place = LocalSocket(folder / "s")
-    await nursery.start(place.serve, echo)
-    assert (await place.ask({"verb": "hello"}))["said"] == "hello"
-    short = tmp_path / f"clawchat-{os.getuid()}"
-    assert short.stat().st_mode & 0o777 == 0o700
+    with tempfile.TemporaryDirectory() as short:
+        monkeypatch.setattr("tempfile.tempdir", short)
+        place = LocalSocket(folder / "s")
+        await nursery.start(place.serve, echo)
+        assert (await place.ask({"verb": "hello"}))["said"] == "hello"
+        made = Path(short) / f"clawchat-{os.getuid()}"
+        assert made.stat().st_mode & 0o777 == 0o700
 
 
 async def test_a_first_line_that_never_ends_is_cut_off(
