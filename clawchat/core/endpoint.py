@@ -294,7 +294,8 @@ class Endpoint:
             if call is not None:
                 call.take_answer(path, datagram, now)
                 self._touch(call)
-            elif known is not None:
+            else:
+                assert known is not None
                 self._on_hello(known, datagram, path, now)
         except Malformed as error:
             self._registry.drops[error.drop] += 1

@@ -196,11 +196,12 @@ class Transport:
                     self.facts.close = frame
 
     def release(self, now: Instant) -> None:
-        """Act on what came while a credential was being written. Raises `Violation`."""
+        """Act on what came while a credential was being written: a packet at least, since one
+        made us write. Raises `Violation`.
+        """
         self.holding = False
         held, self._held = self._held, []
-        if held:
-            self._take(held, now)
+        self._take(held, now)
 
     def _take(self, packets: list[tuple[int, bytes]], now: Instant) -> None:
         """Act on the frames of new packets, and note runs of equal kind to acknowledge."""
@@ -394,11 +395,8 @@ class Transport:
         """A due acknowledgement and an MTU probe: neither waits for the congestion window."""
         received = self.received
         if received.ack_at is not None and received.ack_at <= now:
-            ack = received.ack(now)
-            if ack is not None:
-                payload = frames.encode_ack(ack.ranges, ack.delay_us)
-                told = (ItemKind.ACKED_UP_TO, ack.ranges[0][1])
-                out.append(self._seal([payload], (told,), None, False, now))
+            frame, told = self._ack(now)
+            out.append(self._seal([frame], (told,), None, False, now))
         if self.holding:
             return
         size = self.mtu.probe(now)
@@ -418,9 +416,10 @@ class Transport:
         )
         if not (eliciting or due or (owed and self.streams.pending())):
             return self._lone_datagram(room) if self.datagrams else (b"", items, False)
-        if owed and (ack := received.ack(now)) is not None:
-            parts.insert(0, frames.encode_ack(ack.ranges, ack.delay_us))
-            items.append((ItemKind.ACKED_UP_TO, ack.ranges[0][1]))
+        if owed:
+            ack, told = self._ack(now)
+            parts.insert(0, ack)
+            items.append(told)
         left = room - sum(map(len, parts))
         while left > STREAM_HEAD_MAX and (found := self.streams.next_frame(left)) is not None:
             parts.append(found[0])
@@ -431,6 +430,15 @@ class Transport:
             parts.append(frames.PING)  # so that the peer says which of our ACKs it knows
             eliciting = True
         return b"".join(parts), items, eliciting
+
+    def _ack(self, now: Instant) -> tuple[bytes, Item]:
+        """The ACK frame that is owed."""
+        ack = self.received.ack(now)
+        assert ack is not None, "the largest number is never forgotten"
+        return frames.encode_ack(ack.ranges, ack.delay_us), (
+            ItemKind.ACKED_UP_TO,
+            ack.ranges[0][1],
+        )
 
     def _has_small_frames(self) -> bool:
         return bool(self.streams.control_due or self._pings or self.datagrams or self._challenges)

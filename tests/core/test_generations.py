@@ -157,6 +157,18 @@ def test_of_packets_that_come_while_a_credential_is_written_a_bounded_number_is_
     assert pair.listener.endpoint.drops[Drop.BUSY] >= 36
 
 
+def test_a_listener_whose_disk_takes_a_minute_is_not_in_a_hurry() -> None:
+    pair = make_pair(dialer=config_of("dialer", dial_ns_max=200 * SECOND))
+    pair.listener.disk.delay_ns = 60 * SECOND
+    pair.dial(pairing_of(pair.publish()))
+    pair.run(59 * SECOND)
+    assert pair.listener.link().handshake.phase is answering.Phase.SAVING
+    assert not pair.listener.established
+    pair.run(5 * SECOND)
+    assert pair.listener.generations[0] == 1
+    assert pair.listener.established
+
+
 # --- crashes ----------------------------------------------------------------------------------
 
 
