@@ -36,6 +36,12 @@ KEEPALIVE_SPAN: Final = 10 * SECOND  # random time on top, so that links do not 
 SUSPECT_PROBES: Final = 2  # unanswered probe timeouts until the path is suspect
 CLOSING_PROBES: Final = 3  # probe timeouts for which a closed link still answers with CLOSE
 
+# Compromised (PROTOCOL.md "Compromised")
+DECLARING_LASTS: Final = 10 * SECOND  # the peer is told for so long; then the last keys go anyway
+DECLARING_MIN: Final = 100 * MILLISECOND  # between two COMPROMISED; else a probe timeout ...
+DECLARING_MAX: Final = SECOND  # ... up to this: at least ten of them
+ECHOES: Final = 14  # COMPROMISED_ACKs, sealed at once and sent over ten seconds without any key
+
 # Rotating keys (PROTOCOL.md "Key ratchet")
 ROTATE_TRAFFIC: Final = 2 * MINUTE  # of an epoch that carried data
 ROTATE_LATEST: Final = HOUR  # of any epoch, plus or minus a tenth

@@ -98,6 +98,14 @@ class ClosingOver(Signal):
     origin = Origin.TIMER
 
 
+@frozen
+class Destroyed(Signal):
+    """The pairing was declared compromised: not one key is left."""
+
+    origin = Origin.LOCAL
+    by_peer: bool
+
+
 LifeCommand: TypeAlias = SendClose | Report
 
 
@@ -122,6 +130,12 @@ def report_peers(life: Life, event: PeerClosed) -> None:
 
 def report_silence(life: Life, _event: SilenceDue) -> None:
     life.out.append(Report(CloseCode.TIMEOUT, "nothing came from the peer", by_peer=False))
+
+
+def report_destroyed(life: Life, event: Destroyed) -> None:
+    life.out.append(
+        Report(CloseCode.COMPROMISED, "this pairing was declared compromised", event.by_peer)
+    )
 
 
 def send_close(life: Life, _event: Signal) -> None:
@@ -173,6 +187,15 @@ TABLE: Table[Life] = Table(
             Phase.CLOSING,
             do=(send_close,),
             because="our CLOSE was lost, or this was in flight; either way it is the answer",
+        ),
+        Row(Phase.STARTING, Destroyed, Phase.CLOSED, do=(report_destroyed,)),
+        Row(Phase.LIVE, Destroyed, Phase.CLOSED, do=(report_destroyed,)),
+        Row(Phase.SUSPECT, Destroyed, Phase.CLOSED, do=(report_destroyed,)),
+        Row(
+            Phase.CLOSING,
+            Destroyed,
+            Phase.CLOSED,
+            because="its end was reported before, and there is nobody left to tell",
         ),
         Row(Phase.CLOSING, PeerClosed, Phase.CLOSED),
         Row(Phase.CLOSING, ClosingOver, Phase.CLOSED),
