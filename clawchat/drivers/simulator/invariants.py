@@ -23,7 +23,7 @@ from clawchat.core.phases import answering
 from clawchat.drivers.simulator.host import Host
 from clawchat.drivers.simulator.network import Parcel
 from clawchat.drivers.simulator.shoulder import RESTING, LinkSight, Seals, sights
-from clawchat.errors import CloseCode, Drop
+from clawchat.errors import CloseCode, Drop, UnknownLink
 
 AMPLIFICATION = 3  # PROTOCOL.md "Life of a link"
 EPOCHS_MAX = 3  # one previous, one current, one next
@@ -172,11 +172,10 @@ class Watch:
         if sender.incarnation != origin.incarnation:
             return False
         probes = [
-            end.endpoint.link_stats(link).rtt_min_ns + PROBE_NS_MIN
+            found
             for end in (host, sender)
-            if end.endpoint is not None
             for link, other in self.process(end).live.items()
-            if other == name
+            if other == name and (found := _probe_ns(end, link)) is not None
         ]
         age = host.timeline.now - origin.sent_at
         return len(probes) > 1 and age < WIPE_PROBES * min(probes)
@@ -298,6 +297,16 @@ def _unread(host: Host) -> int:
     assert host.endpoint is not None
     drops = host.endpoint.drops
     return sum(drops[drop] for drop in UNREAD)
+
+
+def _probe_ns(host: Host, link: int) -> int | None:
+    """The least that a probe timeout of this link can be; None when the link has just ended."""
+    if host.endpoint is None:
+        return None
+    try:
+        return host.endpoint.link_stats(link).rtt_min_ns + PROBE_NS_MIN
+    except UnknownLink:
+        return None
 
 
 def _is_news(process: _Process, parcels: list[Parcel]) -> bool:

@@ -21,6 +21,7 @@ from clawchat.core.endpoint import Endpoint
 from clawchat.core.link import Link
 from clawchat.core.phases import answering, dialing, established, rotating_keys
 from clawchat.drivers.simulator.host import Driven
+from clawchat.drivers.simulator.replay import Recorder
 
 RESTING: frozenset[Enum] = frozenset(
     {
@@ -101,6 +102,8 @@ class LinkSight:
 
 def sights(endpoint: Driven) -> Iterator[LinkSight]:
     """All links of an endpoint, answered HELLOs included. A fake has none."""
+    if isinstance(endpoint, Recorder):
+        endpoint = endpoint.inside
     if not isinstance(endpoint, Endpoint):
         return
     for link in (*endpoint._links.values(), *endpoint._pending.values()):
