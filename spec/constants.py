@@ -22,7 +22,7 @@ from clawchat.core.config import Config
 from clawchat.core.instant import HOUR, MICROSECOND, MILLISECOND, MINUTE, SECOND
 from clawchat.core.timers import Timer
 from clawchat.core.wire.parameters import Limits
-from clawchat.errors import CloseCode, Drop
+from clawchat.errors import CloseCode, CompromiseReason, Drop
 
 MODULES: Final = (
     "clawchat.core.credential",
@@ -103,6 +103,13 @@ def close_codes() -> Iterator[tuple[str, str, str]]:
     for code in CloseCode:
         local = "never sent: " if code >= 0x40 else ""
         yield f"0x{code:02x}", code.name, local + why[code.name]
+
+
+def reasons() -> Iterator[tuple[str, str, str]]:
+    """Number, name and meaning of why a pairing is destroyed."""
+    why = dict(_MEMBER.findall(getsource(CompromiseReason)))
+    for reason in CompromiseReason:
+        yield f"0x{reason:02x}", reason.name, why[reason.name]
 
 
 def drops() -> Iterator[tuple[str, str]]:

@@ -47,6 +47,10 @@ def _codes() -> str:
     return table(("code", "name", "meaning"), constants.close_codes())
 
 
+def _reasons() -> str:
+    return table(("reason", "name", "meaning"), constants.reasons())
+
+
 def _drops() -> str:
     return table(("reason", "meaning"), constants.drops())
 
@@ -61,6 +65,7 @@ MAKERS: Final[dict[str, Callable[[], str]]] = {
     "constants": lambda: table(("constant", "value", "why"), constants.constants()),
     "settings": lambda: table(("setting", "default"), constants.settings()),
     "close-codes": _codes,
+    "reasons": _reasons,
     "drops": _drops,
     "vectors": lambda: table(("file", "what it shows", "cases"), vectors.summary()),
 }
