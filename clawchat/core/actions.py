@@ -61,6 +61,14 @@ class Withdraw:
     """Remove the published bootstrap file: it was redeemed, or issuing ended."""
 
 
+@frozen
+class HopPort:
+    """No path answers: open another socket, and tell of its paths with `events.Disturbed`."""
+
+    link: int
+    remotes: tuple[Address, ...]
+
+
 # --- notices ----------------------------------------------------------------------------------
 
 
@@ -81,6 +89,25 @@ class Observed:
     """The address from which the peer saw us come."""
 
     address: Address
+
+
+@frozen
+class PathChanged:
+    """Data goes over another path from now on."""
+
+    path: Path
+
+
+@frozen
+class PathSuspect:
+    """Nothing is answered; every known path is being probed. Ends with `PathRestored`."""
+
+
+@frozen
+class PathRestored:
+    """The peer was heard again after `after_ns` without a word."""
+
+    after_ns: int
 
 
 @frozen
@@ -178,6 +205,9 @@ class Closed:
 Notice: TypeAlias = (
     Established
     | Observed
+    | PathChanged
+    | PathSuspect
+    | PathRestored
     | StreamOpened
     | StreamData
     | StreamReset
@@ -200,7 +230,7 @@ class Notify:
     notice: Notice
 
 
-Action: TypeAlias = Transmit | Persist | Publish | Withdraw | Notify
+Action: TypeAlias = Transmit | Persist | Publish | Withdraw | HopPort | Notify
 
 
 @frozen
