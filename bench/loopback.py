@@ -92,7 +92,7 @@ def run(module: str, measure: Measure, contestant: str) -> float:
     if measure.work == "throughput":
         return float(result["bytes_per_second"]) / 1e6
     if measure.work == "latency":
-        return median(result) * 1e6
+        return float(median(result)) * 1e6
     return float(result)
 
 

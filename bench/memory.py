@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
+from pathlib import Path
 
 
 def resident_bytes() -> int:
-    """Resident set size after a collection; on other systems than Linux the peak so far."""
+    """Resident set size after a collection; elsewhere than on Linux the peak so far (macOS)."""
     gc.collect()
-    if sys.platform == "linux":
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

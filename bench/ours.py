@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from hashlib import sha256
 from time import perf_counter
+from typing import TypeAlias
 
 import trio
 from attrs import evolve
@@ -33,15 +34,15 @@ PAIRINGS = 2000
 IN_FLIGHT = 8  # handshakes at once
 LISTENER = sha256(b"bench listener").digest()
 DIALER = sha256(b"bench dialer").digest()
+LISTENER_STATIC, DIALER_STATIC = public_key(LISTENER), public_key(DIALER)
 
 
 def pairing(number: int, *, dialer: bool) -> Pairing:
     """The `number`-th pairing, as one side keeps it."""
     file_id = sha256(b"bench file %d" % number).digest()[:16]
-    static = public_key(LISTENER)
-    peer = static if dialer else public_key(DIALER)
+    peer = LISTENER_STATIC if dialer else DIALER_STATIC
     credential = derive_credential(file_id, 0, Secret(sha256(b"bench secret" + file_id).digest()))
-    return Pairing(file_id, dialer, static, peer, (credential,))
+    return Pairing(file_id, dialer, LISTENER_STATIC, peer, (credential,))
 
 
 def config(identity: bytes, datagram: int) -> Config:
@@ -90,6 +91,9 @@ async def serve_stream(stream: LinkStream) -> None:
         pass
 
 
+Work: TypeAlias = Callable[["Dialer", dict[bytes, Pairing]], Awaitable[object]]
+
+
 class Dialer:
     """Dials any of the pairings over one socket."""
 
@@ -105,10 +109,8 @@ class Dialer:
         return peer
 
 
-async def dial(
-    work: Callable[[Dialer, dict[bytes, Pairing]], Awaitable[object]], port: int, datagram: int
-) -> None:
-    """Run `work`, and print its result as JSON."""
+async def dial(chosen: Work, port: int, datagram: int) -> None:
+    """Do the work chosen, and print its result as JSON."""
     kept: dict[bytes, Pairing] = {}
 
     def keep(saved: Pairing) -> None:
@@ -116,7 +118,7 @@ async def dial(
 
     sock = UdpSocket(Address("127.0.0.1", 0))
     async with open_runner(config(DIALER, datagram), [sock], persist=keep) as runner:
-        print(json.dumps(await work(Dialer(runner, port), kept)), flush=True)
+        print(json.dumps(await chosen(Dialer(runner, port), kept)), flush=True)
 
 
 async def throughput(dialer: Dialer, _kept: object, *, size: int) -> dict[str, float]:
@@ -192,20 +194,25 @@ async def hold(dialer: Dialer, _kept: object, *, links: int, offset: int) -> int
     return links
 
 
-WORK = {
-    "throughput": lambda amount: partial(throughput, size=int(amount)),
-    "latency": lambda amount: partial(latency, count=int(amount)),
-    "handshakes": lambda amount: partial(handshakes, seconds=amount),
-    "hold": lambda amount: partial(hold, links=int(amount), offset=int(sys.argv[5])),
-}
+def work(role: str, amount: float, offset: int) -> Work:
+    match role:
+        case "throughput":
+            return partial(throughput, size=int(amount))
+        case "latency":
+            return partial(latency, count=int(amount))
+        case "handshakes":
+            return partial(handshakes, seconds=amount)
+    return partial(hold, links=int(amount), offset=offset)
 
 
 def main() -> None:
     role, datagram = sys.argv[1], int(sys.argv[2])
     if role == "listen":
         trio.run(listen, datagram)
-    else:
-        trio.run(dial, WORK[role](float(sys.argv[4])), int(sys.argv[3]), datagram)
+        return
+    port, amount, *offset = sys.argv[3:]
+    chosen = work(role, float(amount), int(offset[0]) if offset else 0)
+    trio.run(dial, chosen, int(port), datagram)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 
 from aioquic.asyncio import QuicConnectionProtocol, connect, serve
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import HandshakeCompleted, QuicEvent, StreamDataReceived
+from aioquic.quic.events import HandshakeCompleted, QuicEvent
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,6 +32,7 @@ from bench.memory import resident_bytes
 IN_FLIGHT = 8
 BULK = b"b"  # the first byte of a stream says what it is for
 ECHO = b"e"
+TASKS: set[asyncio.Task[None]] = set()
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
@@ -60,26 +61,22 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-class Server(QuicConnectionProtocol):
-    """Swallows bulk streams and confirms them with one byte, echoes the others."""
+def on_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Called by aioquic for each stream that a client opens."""
+    task = asyncio.ensure_future(serve_stream(reader, writer))
+    TASKS.add(task)
+    task.add_done_callback(TASKS.discard)
 
-    def __init__(self, *args: Any, **named: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, **named)
-        self._kinds: dict[int, bytes] = {}
 
-    def quic_event_received(self, event: QuicEvent) -> None:
-        if not isinstance(event, StreamDataReceived):
-            return
-        data = event.data
-        if event.stream_id not in self._kinds and data:
-            self._kinds[event.stream_id], data = data[:1], data[1:]
-        if self._kinds.get(event.stream_id) == BULK:
-            if event.end_stream:
-                self._quic.send_stream_data(event.stream_id, b"!", True)
-                self.transmit()
-        elif data or event.end_stream:
-            self._quic.send_stream_data(event.stream_id, data, event.end_stream)
-            self.transmit()
+async def serve_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Bulk streams are swallowed and confirmed with one byte; others are echoed."""
+    kind = await reader.read(1)
+    while data := await reader.read(65536):
+        if kind == ECHO:
+            writer.write(data)
+    if kind == BULK:
+        writer.write(b"!")
+    writer.write_eof()
 
 
 def settings(datagram: int, *, client: bool) -> QuicConfiguration:
@@ -96,7 +93,7 @@ async def listen(datagram: int) -> None:
         certificate, key = make_certificate(Path(folder))
         made = settings(datagram, client=False)
         made.load_cert_chain(certificate, key)
-        server = await serve("127.0.0.1", 0, configuration=made, create_protocol=Server)
+        server = await serve("127.0.0.1", 0, configuration=made, stream_handler=on_stream)
         transport = server._transport
         assert transport is not None
         print(transport.get_extra_info("sockname")[1], flush=True)

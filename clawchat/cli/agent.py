@@ -17,7 +17,7 @@ from clawchat.apps.agent.store import ConversationStoreError
 from clawchat.cli.failures import InUse, Usage
 from clawchat.cli.options import BaseUrl, ExitWithStdin, Model, ProviderName, StateDir
 from clawchat.cli.places import agent_folder, private_folder
-from clawchat.cli.terminal import one_line, say
+from clawchat.cli.terminal import describe, say
 from clawchat.cli.until_stopped import until_stopped
 from clawchat.errors import StoreError, UserError
 
@@ -74,11 +74,6 @@ async def running_agent(folder: Path, provider: Provider, port: int) -> AsyncIte
         raise InUse(str(error)) from None
     except ConversationStoreError as error:
         raise StoreError(str(error)) from None
-
-
-def describe(provider: str, model: str) -> str:
-    """A provider and its model, for people."""
-    return one_line(provider if model in ("", provider) else f"{provider} {model}")
 
 
 async def until_cancelled() -> None:

@@ -19,14 +19,13 @@ from clawchat.apps.chat_client import AgentClient, Conversation, Message, RunEve
 from clawchat.apps.events import LastEvent, RunCancelled, RunFailed, Token
 from clawchat.apps.problems import ProblemError
 from clawchat.cli import options
-from clawchat.cli.agent import describe
 from clawchat.cli.device import the_link
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import AgentTrouble, Cancelled, NoLink, Usage
 from clawchat.cli.prompt import PlainPrompt, Prompt, open_prompt
 from clawchat.cli.shared_link import SharedLink
 from clawchat.cli.talk import LAST, agent_client, find_conversation, plainly
-from clawchat.cli.terminal import harmless, one_line
+from clawchat.cli.terminal import describe, harmless, one_line
 
 SHOWN_AT_START = 6  # messages
 SHOWN_BY_HISTORY = 30

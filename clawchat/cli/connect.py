@@ -49,6 +49,7 @@ async def connect(
         return
     async with until_stopped(with_stdin=exit_with_stdin):
         await _hold(listener, name, persistent=file is None)
+    say("stopped: the link is closed")
 
 
 async def _redeemable(

@@ -28,6 +28,7 @@ from clawchat.errors import ClawChatError, CloseCode, LinkClosed, UnknownLink, U
 
 PAUSE_FIRST = 0.5  # seconds between a lost link and the first new attempt
 PAUSE_MAX = 30.0
+SILENT_SECONDS = 2.0  # dialling that takes longer is mentioned
 PATIENCE = 30.0  # seconds that a request waits for a link that is being made again
 
 # While somebody waits for an answer, a dead link is noticed sooner than the core's own timer does,
@@ -97,6 +98,7 @@ class Holder:
             try:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(self._socket.serve, self.answer)
+                    nursery.start_soon(self._say_what_takes_long)
                     await self._keep(persistent, task_status)
             except BaseExceptionGroup as group:
                 found = group.exceptions[0]
@@ -105,6 +107,11 @@ class Holder:
                     raise found from None
                 raise
         await self._set(None, over=LinkClosed(CloseCode.DONE, "the holder of the link was stopped"))
+
+    async def _say_what_takes_long(self) -> None:
+        await trio.sleep(SILENT_SECONDS)
+        if self._link is None and not self._trouble:
+            self._tell(f"dialling {one_line(self.name)}; no answer yet (Ctrl-C gives up)")
 
     def stop(self) -> None:
         """End the link and everything that uses it."""

@@ -41,8 +41,11 @@ async def ping(
 ) -> int:
     """Ping, then sum up. Exits with 4 when nothing came back."""
     times: list[float] = []
-    sent = 0
+    sent, finished = 0, False
+    name = ""
     async with until_stopped(), the_link(state_dir, peer, say) as link:
+        name = link.name
+        await link.ask({"verb": "status"})  # dials, if need be, and says why when that fails
         for number in range(count):
             sent += 1
             rtt = await _one(link)
@@ -53,8 +56,8 @@ async def ping(
                 put(f"{one_line(link.name)}: seq={number + 1} {answer}\n")
             if number + 1 < count:
                 await trio.sleep(interval)
-        name = link.name
-    if not sent:
+        finished = True
+    if not times and not finished:
         return ExitCode.CANCELLED
     _sum_up(name, sent, times, json=json)
     return ExitCode.OK if times else ExitCode.NO_LINK

@@ -19,6 +19,7 @@ from clawchat.errors import StoreError
 
 STATE_VARIABLE = "CLAWCHAT_STATE_DIR"
 SECURITY_VARIABLE = "CLAWCHAT_SECURITY_DIR"
+SERVE_SOCKET = "serve.sock"  # in the listener's folder: where `clawchat serve` takes commands
 
 
 def state_folder(given: Path | None = None) -> Path:

@@ -14,8 +14,7 @@ from clawchat.cli.bootstrap_key import given_key, new_key, write_key
 from clawchat.cli.failures import NoLink
 from clawchat.cli.local_socket import LocalSocket, NobodyHome, Refused
 from clawchat.cli.options import Json, KeyFile, SecurityDir, StateDir
-from clawchat.cli.places import listener_folder
-from clawchat.cli.serve import SOCKET_NAME
+from clawchat.cli.places import SERVE_SOCKET, listener_folder
 from clawchat.cli.terminal import harmless, one_line, put, put_json, say
 from clawchat.core.actions import BootstrapContent
 from clawchat.core.crypto.bootstrap import MAGIC, BootstrapKey, Kdf, expiry_text, open_bootstrap
@@ -43,7 +42,7 @@ async def new(
     """Ask the running listener."""
     folder = listener_folder(security_dir, state_dir)
     try:
-        answer = await LocalSocket(folder / SOCKET_NAME).ask({"verb": "publish"})
+        answer = await LocalSocket(folder / SERVE_SOCKET).ask({"verb": "publish"})
     except NobodyHome:
         raise NoLink(
             f"no `clawchat serve` runs with the folder {folder}: start it, or name its folder "

@@ -27,7 +27,7 @@ from clawchat.apps.gateway import (
     parse_agent_url,
     relay,
 )
-from clawchat.cli.agent import PORT_RANGE, describe, provider_of, running_agent
+from clawchat.cli.agent import PORT_RANGE, provider_of, running_agent
 from clawchat.cli.bootstrap_key import HOW_TO_MAKE_ONE, WAYS, given_key
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import AgentTrouble, InUse, Usage, exit_code
@@ -41,8 +41,8 @@ from clawchat.cli.options import (
     SecurityDir,
     StateDir,
 )
-from clawchat.cli.places import agent_folder, listener_folder, private_folder
-from clawchat.cli.terminal import Style, one_line, say
+from clawchat.cli.places import SERVE_SOCKET, agent_folder, listener_folder, private_folder
+from clawchat.cli.terminal import Style, describe, one_line, say
 from clawchat.cli.until_stopped import until_stopped
 from clawchat.core.actions import BootstrapContent
 from clawchat.core.credential import Address
@@ -59,7 +59,6 @@ from clawchat.errors import BootstrapKeyMissing, StoreError, UserError
 PORTS = range(49152, 65536)  # for private use (RFC 6335)
 TRIES = 8
 PORT_FILE = "port"
-SOCKET_NAME = "serve.sock"
 
 
 async def serve(
@@ -123,12 +122,13 @@ async def serve(
         if desk.publisher is not None:
             desk.publisher.speak()
         await desk.run(listener)
+    say("stopped: every link is closed, and an unused bootstrap file is withdrawn")
 
 
 async def _refuse_second(folder: Path) -> None:
     """Raises `InUse` when a listener serves from `folder` already."""
     try:
-        answer = await LocalSocket(folder / SOCKET_NAME).ask({"verb": "status"})
+        answer = await LocalSocket(folder / SERVE_SOCKET).ask({"verb": "status"})
     except NobodyHome:
         return
     raise InUse(
@@ -301,7 +301,7 @@ class _Desk:
         """Until cancelled."""
         self._listener = listener
         async with trio.open_nursery() as nursery:
-            await nursery.start(LocalSocket(self.store.folder / SOCKET_NAME).serve, self.answer)
+            await nursery.start(LocalSocket(self.store.folder / SERVE_SOCKET).serve, self.answer)
             nursery.start_soon(self._report)
             async for peer in listener:
                 nursery.start_soon(self._receive, peer)

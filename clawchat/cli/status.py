@@ -8,16 +8,14 @@ from typing import Annotated, Any
 import trio
 from cyclopts import Parameter
 
-from clawchat.cli.agent import describe
 from clawchat.cli.device import Listener, choose, open_store, paired
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import exit_code, explain
 from clawchat.cli.local_socket import LocalSocket, NobodyHome, Refused
 from clawchat.cli.options import Json, PeerName, SecurityDir, StateDir
-from clawchat.cli.places import listener_folder
-from clawchat.cli.serve import SOCKET_NAME
+from clawchat.cli.places import SERVE_SOCKET, listener_folder
 from clawchat.cli.shared_link import SharedLink
-from clawchat.cli.terminal import harmless, put, put_json
+from clawchat.cli.terminal import describe, harmless, put, put_json, say
 from clawchat.drivers.peer import fingerprint
 from clawchat.drivers.store import Entry, Store
 from clawchat.errors import ClawChatError
@@ -54,7 +52,7 @@ async def status(
 async def _serving(folder: Path) -> dict[str, Any] | None:
     """What a `clawchat serve` on this machine says of itself; None when none runs."""
     try:
-        answer = await LocalSocket(folder / SOCKET_NAME).ask({"verb": "status"})
+        answer = await LocalSocket(folder / SERVE_SOCKET).ask({"verb": "status"})
     except (NobodyHome, Refused):
         return None
     return {key: value for key, value in answer.items() if key not in ("ok", "version")}
@@ -76,7 +74,7 @@ async def _report(
     wanted = entry.name == peer or told["id"].startswith(peer or "-") or len(entries) == 1
     try:
         if wanted and not offline:
-            async with listener.shared(lambda text: None) as link:
+            async with listener.shared(say) as link:
                 told["link"] = _trim(await link.ask({"verb": "status"}))
                 if not link.own:
                     await link.ask({"verb": "ping"})

@@ -42,6 +42,11 @@ def one_line(text: str) -> str:
     return harmless(" ".join(text.split()))
 
 
+def describe(provider: str, model: str) -> str:
+    """A provider and its model, for people."""
+    return one_line(provider if model in ("", provider) else f"{provider} {model}")
+
+
 def say(text: str) -> None:
     """One line of talk, on stderr. A closed stderr is no reason to fail."""
     with contextlib.suppress(OSError, ValueError):

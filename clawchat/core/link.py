@@ -309,11 +309,13 @@ class Link:
 
     def _guarded(self, now: Instant, act: Callable[[Instant], object]) -> None:
         """Let the transport work, then do what it found; a violation closes the link."""
-        assert self.transport is not None
+        transport = self.transport
+        assert transport is not None
         try:
             act(now)
-            self._after_facts(self.transport, now)
+            self._after_facts(transport, now)
         except Violation as error:
+            transport.facts = Facts()  # what else came with it does not count
             self._fire_life(established.Violated(now, error.code, str(error)), now)
 
     def _after_facts(self, transport: Transport, now: Instant) -> None:

@@ -41,6 +41,12 @@ BOOTSTRAP_FILE_MAX: Final = 2048  # bytes, PROTOCOL.md "Bootstrap file"
 LINK: Final = 1  # the endpoint of a dialer carries one link
 WILDCARDS: Final = {4: "0.0.0.0", 6: "::"}  # noqa: S104
 
+SUPERSEDED_TEXT: Final = (
+    "the listener has seen a newer credential of this device: its state was copied to, or restored"
+    " from, another place. If that was not you, remove the device at the listener; to use this"
+    " one, pair it again with a new bootstrap file"
+)
+
 log = logging.getLogger("clawchat")
 
 Target = str | os.PathLike[str] | BootstrapContent | Pairing | Entry
@@ -165,6 +171,8 @@ async def _established(peer: Peer, known: Sequence[Address], expires: int, timeo
     except trio.TooSlowError:
         pass
     except LinkClosed as error:
+        if error.code == CloseCode.SUPERSEDED:
+            raise LinkClosed(error.code, SUPERSEDED_TEXT, by_peer=error.by_peer) from None
         if error.code != CloseCode.TIMEOUT:
             raise
     if expires and expires < time():

@@ -125,7 +125,7 @@ class UdpSocket:
         done, count = 0, len(datagrams)
         while done < count:
             size = len(datagrams[done])
-            fit = min(count - done, SEGMENTS_MAX, OFFLOAD_BYTES // size or 1)
+            fit = min(count - done, SEGMENTS_MAX, OFFLOAD_BYTES // max(size, 1) or 1)
             if fit > 1 and self.segments_sent:
                 sent = self._send_segments(target, datagrams[done : done + fit], size)
             else:

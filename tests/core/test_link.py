@@ -229,6 +229,21 @@ def test_a_closing_link_does_not_answer_replays_garbage_or_a_close() -> None:
     assert pair.dialer.endpoint.links == []
 
 
+def test_a_link_closed_for_a_violation_answers_what_authenticates_and_nothing_else() -> None:
+    pair = linked_pair()
+    pair.network = dead
+    pair.say(pair.listener, b"\xff")
+    pair.deliver(pair.parcels[-1].data, to=pair.dialer, source=LISTENER)
+    assert pair.dialer.closed[0].code is CloseCode.FRAME
+    sent = len(pair.dialer.sent)
+    pair.say(pair.listener, frames.PING)
+    true = pair.parcels[-1].data
+    pair.deliver(true[:-1], to=pair.dialer, source=STRANGER)
+    assert len(pair.dialer.sent) == sent
+    pair.deliver(true, to=pair.dialer, source=LISTENER)
+    assert len(pair.dialer.sent) == sent + 1
+
+
 def test_a_closing_link_answers_frames_that_do_not_parse_like_any_others() -> None:
     pair = linked_pair()
     pair.network = dead

@@ -37,7 +37,7 @@ def everything(sock: UdpSocket, count: int) -> list[bytes]:
         while (received := sock.receive()) is not None:
             size = received.segment or max(1, len(received.data))
             ends = range(0, max(1, len(received.data)), size)
-            datagrams += [received.data[at : at + size] for at in ends]
+            datagrams += [bytes(received.data[at : at + size]) for at in ends]
     return datagrams
 
 

@@ -27,7 +27,8 @@ from clawchat.errors import CloseCode, Drop
 
 AMPLIFICATION = 3  # PROTOCOL.md "Life of a link"
 EPOCHS_MAX = 3  # one previous, one current, one next
-OVERLAP_NS = 200 * MILLISECOND  # younger packets of a live link must always be readable
+WIPE_PROBES = 3  # PROTOCOL.md "Key ratchet": an old epoch is readable for so many timeouts,
+PROBE_NS_MIN = 25 * MILLISECOND  # each of which is a round trip and at least this
 PHASE_NS_MAX = 100 * SECOND  # no phase but a resting one lasts longer, whatever the network does
 PENDING_NS_MAX = 31 * SECOND  # nor does an answered HELLO that nobody proves
 UNREAD = (Drop.SEAL, Drop.STRANGER)
@@ -167,11 +168,18 @@ class Watch:
         origin, name = parcel.origin, self._owners.get(parcel.data[:8])
         if origin is None or name is None:
             return False
-        if host.timeline.now - origin.sent_at >= OVERLAP_NS:
+        sender = self.hosts[origin.host]
+        if sender.incarnation != origin.incarnation:
             return False
-        sender = self._processes.get((origin.host, origin.incarnation))
-        ends = (sender, self.process(host))
-        return all(end is not None and name in end.live.values() for end in ends)
+        probes = [
+            end.endpoint.link_stats(link).rtt_min_ns + PROBE_NS_MIN
+            for end in (host, sender)
+            if end.endpoint is not None
+            for link, other in self.process(end).live.items()
+            if other == name
+        ]
+        age = host.timeline.now - origin.sent_at
+        return len(probes) > 1 and age < WIPE_PROBES * min(probes)
 
     def acting(self, host: Host, action: Action) -> None:
         if not isinstance(action, Notify):

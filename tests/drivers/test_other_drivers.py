@@ -1,0 +1,120 @@
+"""What the conformance suite cannot see of the asyncio and the blocking driver: failing disks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path as FilePath
+
+import pytest
+
+from clawchat.core.actions import BootstrapContent, Closed, Established
+from clawchat.core.config import Config
+from clawchat.core.credential import Address, Pairing, Path
+from clawchat.core.events import Dial, PublishBootstrap
+from clawchat.core.secret import Secret
+from clawchat.drivers import blocking, on_asyncio
+from clawchat.drivers.connecting import first_pairing
+from clawchat.drivers.sockets import UdpSocket
+from clawchat.errors import CloseCode, StoreError
+from tests.drivers.conformance_sockets import Desk
+
+LOOPBACK = Address("127.0.0.1", 0)
+
+
+class LockedDesk(Desk):
+    """Cannot write."""
+
+    def publish(self, content: BootstrapContent) -> FilePath:
+        super().publish(content)
+        raise StoreError("the folder is read-only")
+
+
+def refuse(pairing: Pairing) -> None:
+    raise StoreError("the disk is full")
+
+
+def keep(pairing: Pairing) -> None:
+    """As if it were written."""
+
+
+def fresh() -> Config:
+    return Config(identity=Secret(os.urandom(32)))
+
+
+def test_asyncio_closes_the_link_whose_credential_cannot_be_kept() -> None:
+    async def play() -> None:
+        desk = Desk()
+        async with (
+            on_asyncio.open_driver(
+                fresh(), [UdpSocket(LOOPBACK)], persist=keep, publisher=desk
+            ) as listener,
+            on_asyncio.open_driver(fresh(), [UdpSocket(LOOPBACK)], persist=refuse) as dialer,
+        ):
+            listener.handle(PublishBootstrap(listener.addresses))
+            await asyncio.to_thread(desk.written.wait, 5)
+            assert desk.content is not None
+            path = Path(dialer.addresses[0], listener.addresses[0])
+            dialer.handle(Dial(1, first_pairing(desk.content), (path,)))
+            async with asyncio.timeout(5):
+                while not isinstance((await dialer.next_notice())[1], Closed):
+                    pass
+
+    asyncio.run(play())
+
+
+def test_blocking_closes_the_link_whose_credential_cannot_be_kept() -> None:
+    desk = Desk()
+    with (
+        blocking.Driver(fresh(), [UdpSocket(LOOPBACK)], persist=keep, publisher=desk) as listener,
+        blocking.Driver(fresh(), [UdpSocket(LOOPBACK)], persist=refuse) as dialer,
+    ):
+        listener.handle(PublishBootstrap(listener.addresses))
+        listener.run(0.01)
+        assert desk.content is not None
+        path = Path(dialer.addresses[0], listener.addresses[0])
+        dialer.handle(Dial(1, first_pairing(desk.content), (path,)))
+        told = []
+        for _ in range(200):
+            listener.run(0.005)
+            dialer.run(0.005)
+            try:
+                told.append(dialer.next_notice(timeout=0)[1])
+            except TimeoutError:
+                continue
+            if isinstance(told[-1], Closed):
+                break
+        assert isinstance(told[-1], Closed)
+        assert told[-1].code == CloseCode.STORE
+        assert not any(isinstance(notice, Established) for notice in told)
+
+
+def test_a_bootstrap_file_that_cannot_be_written_is_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def play() -> None:
+        desk = LockedDesk()
+        async with on_asyncio.open_driver(
+            fresh(), [UdpSocket(LOOPBACK)], persist=keep, publisher=desk
+        ) as listener:
+            listener.handle(PublishBootstrap(listener.addresses))
+            await asyncio.to_thread(desk.written.wait, 5)
+            await asyncio.sleep(0.05)
+            assert isinstance(listener.publish_error, StoreError)
+
+    asyncio.run(play())
+    with blocking.Driver(
+        fresh(), [UdpSocket(LOOPBACK)], persist=keep, publisher=LockedDesk()
+    ) as listener:
+        listener.handle(PublishBootstrap(listener.addresses))
+        listener.run(0.01)
+        assert isinstance(listener.publish_error, StoreError)
+    assert caplog.text.count("read-only") == 2
+
+
+def test_waiting_for_a_notice_ends_in_time() -> None:
+    driver = blocking.Driver(fresh(), [UdpSocket(LOOPBACK)], persist=keep)
+    with pytest.raises(TimeoutError):
+        driver.next_notice(timeout=0.02)
+    driver.close()
+    driver.close()
