@@ -85,6 +85,11 @@ class Engine:
         """Where the sockets are bound."""
         return tuple(self.sockets)
 
+    @property
+    def static(self) -> bytes:
+        """Our X25519 public key."""
+        return self._endpoint.static
+
     def link_stats(self, link: int) -> LinkStats:
         """A snapshot of one link."""
         return self._endpoint.link_stats(link)

@@ -19,7 +19,7 @@ from clawchat.core.credential import Address
 from clawchat.core.events import Forget, PublishBootstrap, WithdrawBootstrap
 from clawchat.drivers.feed import Feed
 from clawchat.drivers.on_trio import Runner
-from clawchat.drivers.peer import Peer
+from clawchat.drivers.peer import Peer, fingerprint
 from clawchat.drivers.publisher import Publisher
 from clawchat.drivers.store import Entry, Store
 
@@ -53,6 +53,16 @@ class Listener:
     def address(self) -> Address:
         """The first of `addresses`."""
         return self._runner.addresses[0]
+
+    @property
+    def static(self) -> bytes:
+        """Our X25519 public key, which every bootstrap file names."""
+        return self._runner.static
+
+    @property
+    def fingerprint(self) -> str:
+        """What a dialer sees as its peer's fingerprint."""
+        return fingerprint(self.static)
 
     @property
     def peers(self) -> tuple[Peer, ...]:

@@ -132,6 +132,11 @@ class Runner:
         """Where the sockets are bound."""
         return self._engine.addresses
 
+    @property
+    def static(self) -> bytes:
+        """Our X25519 public key."""
+        return self._engine.static
+
     def handle(self, event: Event) -> None:
         """Give the core an event, and do what follows. Raises a `LocalError`."""
         engine = self._engine

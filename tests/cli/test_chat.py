@@ -88,7 +88,8 @@ def device(tmp_path: Path) -> Iterator[Machine]:
         serve = server.start("serve", "--ip", "127.0.0.1")
         serve.wait_for("bootstrap file published")
         file = server.home / "state" / "listener" / "clawchat-current.sec"
-        assert device.run("connect", str(file), "--once").returncode == 0
+        paired = device.run("connect", str(file), "--once")
+        assert paired.returncode == 0, (paired.stderr, serve.said)
         yield device
 
 

@@ -10,6 +10,7 @@ Left to others: what is asserted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from enum import Enum
 from hashlib import shake_256
 from heapq import heappop, heappush
@@ -51,6 +52,7 @@ from clawchat.core.instant import MILLISECOND, SECOND, Instant
 from clawchat.core.link import Link
 from clawchat.core.secret import Secret
 from clawchat.core.transport import Transport
+from clawchat.errors import UnknownLink
 
 LATENCY = 10 * MILLISECOND
 UNIX_NS = 1_800_000_000 * SECOND
@@ -275,7 +277,8 @@ class Pair:
             case Persist():
                 self._write(side, action)
             case Notify(link, StreamData(stream, data, _)) if side.reads:
-                side.endpoint.handle(Consumed(link, stream, len(data)), self.now)
+                with suppress(UnknownLink):  # it may have ended with the same batch
+                    side.endpoint.handle(Consumed(link, stream, len(data)), self.now)
             case Notify() | Publish() | Withdraw():
                 pass
 

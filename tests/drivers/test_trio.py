@@ -116,6 +116,7 @@ async def test_a_file_pairs_two_stores_and_is_never_needed_again(place: Place) -
             assert peer.observed is not None
             assert peer.observed.host == "127.0.0.1"
             assert peer.remote == listener.address
+            assert peer.fingerprint == listener.fingerprint
             (other,) = listener.peers
             assert other.handshake_hash == peer.handshake_hash
             assert other.file_id == peer.file_id
