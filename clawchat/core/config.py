@@ -49,7 +49,7 @@ ROTATE_LATEST: Final = HOUR  # of any epoch, plus or minus a tenth
 ROTATE_PACKETS: Final = 1 << 22  # half of the hard limit, so that there is time to rotate
 EPOCH_PACKETS_KEPT: Final = 1024  # of the hard limit, kept for saying CLOSE
 WIPE_PROBES: Final = 3  # probe timeouts for which stragglers of an old epoch are read
-PATH_IDS_AHEAD: Final = 4  # ids beyond the highest seen under which packets are recognised
+PATH_IDS_AHEAD: Final = 4  # ids recognised from the highest seen on, so that new paths are known
 PATH_IDS_BEHIND: Final = 8  # ids below the highest seen that stay recognised
 
 # Bootstrap file (PROTOCOL.md "Bootstrap file")

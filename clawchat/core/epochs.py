@@ -68,7 +68,7 @@ class Epochs:
     def follow(self, path_id: int) -> None:
         """The peer uses this path id: recognise the ones after it, forget those long before."""
         low = max(self._ids.start, path_id - PATH_IDS_BEHIND)
-        ids = range(low, max(self._ids.stop, path_id + 1 + PATH_IDS_AHEAD))
+        ids = range(low, max(self._ids.stop, path_id + PATH_IDS_AHEAD))
         if ids == self._ids:
             return
         for keys in self._all():
