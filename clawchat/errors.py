@@ -40,6 +40,19 @@ class CloseCode(IntEnum):
     UNREACHABLE = 0x41  # the operating system would not send
     STORE = 0x42  # the credential could not be written, so the link was not used
     SUPERSEDED = 0x43  # the listener has already seen a newer generation of this credential
+    COMPROMISED = 0x44  # the pairing was declared compromised: both sides destroy it
+
+
+@unique
+class CompromiseReason(IntEnum):
+    """Why a pairing was declared compromised (PROTOCOL.md, "Compromised")."""
+
+    UNSPECIFIED = 0x00  # no reason is given, or one that only a later version knows
+    USER = 0x01  # a person decided so and said no more
+    CREDENTIAL_REUSED = 0x02  # somebody used an old or foreign copy of the credential
+    DEVICE_LOST = 0x03  # a device is lost, stolen or given away
+    FILE_LEAKED = 0x04  # somebody else saw a bootstrap file and its key, or a backup
+    INTRUSION = 0x05  # somebody else was, or may have been, on one of the machines
 
 
 @unique
@@ -102,6 +115,10 @@ class UnknownLink(LocalError):
 
 class LinkTaken(LocalError):
     """The id is in use, or the pairing is being dialled already."""
+
+
+class PairingDestroyed(LocalError):
+    """The pairing was declared compromised and destroyed; it is never used again."""
 
 
 class LinkLimit(LocalError):

@@ -35,6 +35,8 @@ _ENCODERS: dict[type[Any], Callable[[Any], bytes]] = {
     frames.PathChallenge: lambda f: frames.encode_path_challenge(f.token),
     frames.PathResponse: lambda f: frames.encode_path_response(f.token),
     frames.Close: lambda f: frames.encode_close(f.code, f.reason),
+    frames.Compromised: lambda f: frames.encode_compromised(f.reason, f.scope),
+    frames.CompromisedAck: lambda _: frames.COMPROMISED_ACK,
     frames.Datagram: lambda f: frames.encode_datagram(f.data),
 }
 

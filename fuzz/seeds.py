@@ -71,7 +71,9 @@ def payloads() -> list[bytes]:
         b"\x08\x04data",
         frames.encode_datagram(b"to the end", to_end=True),
         frames.padding(30) + frames.PING,
+        frames.encode_compromised(3, frames.SCOPE_EVERYTHING) + frames.COMPROMISED_ACK,
         b"\x1d\x00",
+        b"\x1f\x00",
     ]
 
 

@@ -361,6 +361,8 @@ SIMPLE = {  # frames whose fields are varints alone
     0x12: ("MAX_STREAMS", ("limit",)),
     0x14: ("RESET", ("stream", "code", "final_size")),
     0x15: ("STOP", ("stream", "code")),
+    0x1D: ("COMPROMISED", ("reason", "scope")),
+    0x1E: ("COMPROMISED_ACK", ()),
 }
 
 

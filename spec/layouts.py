@@ -45,13 +45,13 @@ FRAMES: Final[dict[FrameType, Layout]] = {
     FrameType.PATH_CHALLENGE: Layout("0x1a", f"token:{PATH_TOKEN_SIZE}", True, "no"),
     FrameType.PATH_RESPONSE: Layout("0x1b", f"token:{PATH_TOKEN_SIZE}", True, "no"),
     FrameType.CLOSE: Layout("0x1c", "code length reason:length", False, "section 17.3"),
-    FrameType.COMPROMISED: Layout("0x1d", "", False, "reserved"),
-    FrameType.COMPROMISED_ACK: Layout("0x1e", "", False, "reserved"),
+    FrameType.COMPROMISED: Layout("0x1d", "reason scope", False, "section 17.5"),
+    FrameType.COMPROMISED_ACK: Layout("0x1e", "", False, "section 17.5"),
     FrameType.PUNCH: Layout("0x1f", "", False, "reserved"),
     FrameType.DATAGRAM: Layout("0x30", "data:*", True, "no"),
     FrameType.DATAGRAM_WITH_LENGTH: Layout("0x31", "length data:length", True, "no"),
 }
-RESERVED: Final = (FrameType.COMPROMISED, FrameType.COMPROMISED_ACK, FrameType.PUNCH)
+RESERVED: Final = (FrameType.PUNCH,)
 
 
 def rows() -> Iterator[tuple[str, str, str, str, str]]:

@@ -23,6 +23,7 @@ TITLES: Final = {
     "established": "Life of a link",
     "rotating.keys.dialer": "Key ratchet, dialer",
     "rotating.keys.listener": "Key ratchet, listener",
+    "compromised": "A pairing's end for good",
 }
 
 

@@ -397,6 +397,9 @@ def _good_frames() -> Iterator[tuple[str, bytes, list[Case]]]:
     yield "path validation", both, [challenge, answer]
     close = {"type": "CLOSE", "code": 0, "reason": "bye \u00fc"}
     yield "CLOSE", f.encode_close(0, "bye \u00fc"), [close]
+    lost = {"type": "COMPROMISED", "reason": 3, "scope": 1}
+    yield "COMPROMISED", f.encode_compromised(3, f.SCOPE_EVERYTHING), [lost]
+    yield "COMPROMISED_ACK", f.COMPROMISED_ACK, [{"type": "COMPROMISED_ACK"}]
     message = {"type": "DATAGRAM", "data": b"tick"}
     two = f.encode_datagram(b"tick") + f.encode_datagram(b"tick", to_end=True)
     yield "datagrams with and without a length", two, [message, message]
@@ -407,8 +410,7 @@ def _good_frames() -> Iterator[tuple[str, bytes, list[Case]]]:
 _BAD_FRAMES: Final = (
     ("nothing", "", "empty payload"),
     ("an unknown type", "03", "type"),
-    ("COMPROMISED", "1d", "reserved"),
-    ("COMPROMISED_ACK", "1e", "reserved"),
+    ("COMPROMISED without a scope", "1d03", "truncated"),
     ("PUNCH", "1f", "reserved"),
     ("a type beyond the table", "32", "type"),
     ("a good frame, then none", "0103", "type"),

@@ -16,7 +16,7 @@ from clawchat.core.credential import Address, Pairing, Path
 from clawchat.core.events import Buffer
 from clawchat.core.instant import Instant
 from clawchat.core.secret import Secret
-from clawchat.errors import CloseCode
+from clawchat.errors import CloseCode, CompromiseReason
 
 
 @frozen
@@ -67,6 +67,22 @@ class HopPort:
 
     link: int
     remotes: tuple[Address, ...]
+
+
+@frozen
+class Destroy:
+    """Overwrite and remove all that is kept of a pairing, and see that it is not used again.
+
+    Like every write it comes after those asked for before. First make durable that it is to be
+    destroyed, so that a process killed half way finishes when it starts again.
+    """
+
+    file_id: bytes
+
+
+@frozen
+class DestroyIdentity:
+    """Overwrite and remove our own key: whoever starts next makes another."""
 
 
 # --- notices ----------------------------------------------------------------------------------
@@ -194,6 +210,43 @@ class CredentialReused:
 
 
 @frozen
+class Kept:
+    """What this side held of a pairing besides packet keys, and has wiped."""
+
+    generations: tuple[int, ...] = ()  # of the credentials, newest first
+    superseded: int = 0  # older generations that could still be recognised
+    pinned_key: bool = False  # the peer's static key
+    bootstrap_files: int = 0  # live ones, withdrawn
+    identity: bool = False  # our own static key
+
+
+@frozen
+class Receipt:
+    """What a declaration of compromise has destroyed on this side.
+
+    `by_peer`: the peer declared it and we obeyed. `confirmed`: the peer is known to obey, or to
+    have declared it itself. `told`: there was a link to tell it over. `epochs`: whose packet keys
+    were wiped.
+    """
+
+    file_id: bytes
+    reason: CompromiseReason
+    everything: bool
+    by_peer: bool
+    told: bool
+    confirmed: bool
+    kept: Kept
+    epochs: tuple[int, ...] = ()
+
+
+@frozen
+class Compromised:
+    """A pairing was declared compromised; nothing of it is left in this endpoint."""
+
+    receipt: Receipt
+
+
+@frozen
 class Closed:
     """The link is over; the last notice of its id."""
 
@@ -218,6 +271,7 @@ Notice: TypeAlias = (
     | Ponged
     | KeysRotated
     | CredentialReused
+    | Compromised
     | Closed
 )
 
@@ -230,7 +284,9 @@ class Notify:
     notice: Notice
 
 
-Action: TypeAlias = Transmit | Persist | Publish | Withdraw | HopPort | Notify
+Action: TypeAlias = (
+    Transmit | Persist | Publish | Withdraw | Destroy | DestroyIdentity | HopPort | Notify
+)
 
 
 @frozen

@@ -35,13 +35,17 @@ KEEPALIVE_MIN: Final = 15 * SECOND  # well below the 30 s that NATs keep a UDP m
 KEEPALIVE_SPAN: Final = 10 * SECOND  # random time on top, so that links do not beat in step
 SUSPECT_PROBES: Final = 2  # unanswered probe timeouts until the path is suspect
 PROBE_FIRST: Final = 200 * MILLISECOND  # between path probes while a path is suspect
-PROBE_MAX: Final = (
-    500 * MILLISECOND
-)  # that wait doubles up to this, so that an end is noticed soon
+PROBE_MAX: Final = 500 * MILLISECOND  # that wait doubles up to this, so that an end is noticed soon
 BUSY_QUIET: Final = SECOND  # with a stream open and nothing heard for this long, ask
 HOP_AFTER: Final = 10 * SECOND  # suspect for this long, a dialer tries another local port
 ASLEEP_AFTER: Final = 30 * SECOND  # suspect for this long, a listener stops talking and waits
 CLOSING_PROBES: Final = 3  # probe timeouts for which a closed link still answers with CLOSE
+
+# Compromised (PROTOCOL.md "Compromised")
+DECLARING_LASTS: Final = 10 * SECOND  # the peer is told for so long; then the last keys go anyway
+DECLARING_MIN: Final = 100 * MILLISECOND  # between two COMPROMISED; else a probe timeout ...
+DECLARING_MAX: Final = SECOND  # ... up to this: at least ten of them
+ECHOES: Final = 14  # COMPROMISED_ACKs, sealed at once and sent over ten seconds without any key
 
 # Rotating keys (PROTOCOL.md "Key ratchet")
 ROTATE_TRAFFIC: Final = 2 * MINUTE  # of an epoch that carried data

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from clawchat.core.secret import Secret
 
@@ -49,6 +49,15 @@ class Credential:
     envelope_key: Secret
     psk: Secret
 
+    def own(self) -> Credential:
+        """The same with secrets of its own: wiping one does not wipe the other."""
+        return evolve(self, envelope_key=self.envelope_key.copy(), psk=self.psk.copy())
+
+    def wipe(self) -> None:
+        """Overwrite both secrets. Harmless when repeated."""
+        self.envelope_key.wipe()
+        self.psk.wipe()
+
 
 @frozen
 class Superseded:
@@ -79,3 +88,20 @@ class Pairing:
     @property
     def newest(self) -> Credential:
         return self.credentials[0]
+
+    def own(self) -> Pairing:
+        """As `Credential.own`, with every secret in it."""
+        return evolve(
+            self,
+            credentials=tuple(known.own() for known in self.credentials),
+            superseded=tuple(
+                evolve(old, envelope_key=old.envelope_key.copy()) for old in self.superseded
+            ),
+        )
+
+    def wipe(self) -> None:
+        """Overwrite every secret in it. Harmless when repeated."""
+        for known in self.credentials:
+            known.wipe()
+        for old in self.superseded:
+            old.envelope_key.wipe()

@@ -16,16 +16,22 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Final
 
+from attrs import evolve
+
 from clawchat.core.actions import (
     Action,
     CredentialReused,
+    Destroy,
+    DestroyIdentity,
+    Kept,
     LinkStats,
     Notify,
     Publish,
     Transmit,
+    Withdraw,
 )
 from clawchat.core.config import PENDING_LIFE, PENDING_PER_PAIRING, Config, Entropy
-from clawchat.core.credential import HINT_SIZE, Credential, Pairing, Path, Superseded
+from clawchat.core.credential import FILE_ID_SIZE, HINT_SIZE, Credential, Pairing, Path, Superseded
 from clawchat.core.crypto.envelope import ENVELOPE_SIZES, open_hello, seal_refusal
 from clawchat.core.crypto.packets import CID_SIZE, OVERHEAD
 from clawchat.core.crypto.schedule import derive_credential
@@ -36,6 +42,7 @@ from clawchat.core.events import (
     Close,
     Consumed,
     DatagramReceived,
+    DeclareCompromised,
     Dial,
     Disturbed,
     Event,
@@ -55,7 +62,7 @@ from clawchat.core.events import (
 from clawchat.core.exchange import Hello, answer, check_cookie, make_cookie, read_hello
 from clawchat.core.instant import SECOND, Deadline, Instant
 from clawchat.core.link import Link
-from clawchat.core.phases import answering, bootstrap
+from clawchat.core.phases import answering, bootstrap, established
 from clawchat.core.phases.answering import Answering
 from clawchat.core.phases.bootstrap import Issuer
 from clawchat.core.phases.dialing import Dialing
@@ -64,14 +71,17 @@ from clawchat.core.secret import Secret
 from clawchat.core.streams.streams import Streams
 from clawchat.core.table import Trace
 from clawchat.core.timers import Timer
+from clawchat.core.undoing import Undoing
 from clawchat.core.wire.varint import MAX as VARINT_MAX
 from clawchat.errors import (
     CloseCode,
+    CompromiseReason,
     Drop,
     LinkLimit,
     LinkTaken,
     LocalError,
     Malformed,
+    PairingDestroyed,
     UnknownLink,
     UnknownStream,
 )
@@ -94,12 +104,14 @@ class Endpoint:
         entropy: Entropy,
         trace: Trace | None = None,
     ) -> None:
-        self.config = config
+        self.config = evolve(config, identity=config.identity.copy())  # ours to wipe
         self.static = public_key(config.identity.reveal())
         self._entropy = entropy
         self._trace = trace
         self._unix_ns_at_zero = unix_ns - now
-        self._registry: Registry[Link] = Registry()
+        self._registry: Registry[Link] = Registry(destroy=self._destroy)
+        self._destroyed: dict[bytes, None] = {}  # pairings that must never be used again
+        self._fallen = False  # whether everything was declared compromised
         self._links: dict[int, Link] = {}
         self._pending: dict[bytes, Link] = {}  # answered HELLOs, by their Noise message
         self._refused: deque[bytes] = deque(maxlen=REFUSED_KEPT_MAX)
@@ -178,7 +190,7 @@ class Endpoint:
 
     def _link(self, link_id: int) -> Link:
         link = self._links.get(link_id)
-        if link is None:
+        if link is None or link.undoing is not None:
             raise UnknownLink(f"no link {link_id}")
         return link
 
@@ -260,20 +272,22 @@ class Endpoint:
     # --- dialing ------------------------------------------------------------------------------
 
     def _on_dial(self, event: Dial, now: Instant) -> None:
+        self._refuse_destroyed(event.pairing.file_id)
         if event.link <= 0 or event.link in self._links:
             raise LinkTaken("a dialled link needs a positive id that is not in use")
         if len(self._links) >= self.config.max_links:
             raise LinkLimit(f"at most {self.config.max_links} links at a time")
         if any(link.file_id == event.pairing.file_id for link in self._registry.calls.values()):
             raise LinkTaken("this pairing is being dialled already")
+        pairing = event.pairing.own()
         link = Link(
             event.link,
             self.config,
             self._entropy,
             self._registry,
             self._trace,
-            event.pairing,
-            Dialing(event.pairing),
+            pairing,
+            Dialing(pairing),
             event.paths,
         )
         try:
@@ -446,7 +460,8 @@ class Endpoint:
     # --- whom we listen for -------------------------------------------------------------------
 
     def _on_remember(self, event: Remember, _now: Instant) -> None:
-        self._registry.remember(event.pairing)
+        self._refuse_destroyed(event.pairing.file_id)
+        self._registry.remember(event.pairing.own())
 
     def _on_forget(self, event: Forget, now: Instant) -> None:
         self._forget_pairing(event.file_id, now)
@@ -459,13 +474,15 @@ class Endpoint:
         """Neither its generations nor its answered HELLOs count any more."""
         self._registry.forget(file_id)
         for waiting in list(self._pending.values()):
-            if waiting.file_id == file_id:
+            if waiting.file_id == file_id and waiting.undoing is None:
                 self._displace(waiting, now)
 
     def _unix_s(self, now: Instant) -> int:
         return (self._unix_ns_at_zero + now) // SECOND
 
     def _on_publish(self, event: PublishBootstrap, now: Instant) -> None:
+        if self._fallen:
+            raise PairingDestroyed("everything was declared compromised: begin anew")
         asked = bootstrap.IssueAsked(now, event.candidates, self._unix_s(now))
         bootstrap.TABLE.fire(self._issuer, asked, self._trace)
         self._publish(now)
@@ -487,6 +504,91 @@ class Endpoint:
             if not self._is_saving(file_id):  # then a device proved itself before
                 self._forget_pairing(file_id, now)
         self._registry.out += issued
+
+    # --- compromised --------------------------------------------------------------------------
+
+    def _refuse_destroyed(self, file_id: bytes) -> None:
+        if self._fallen or file_id in self._destroyed:
+            raise PairingDestroyed(
+                f"pairing {file_id.hex()[:8]} was declared compromised and destroyed"
+            )
+
+    def _on_declare(self, event: DeclareCompromised, now: Instant) -> None:
+        if len(event.file_id) != FILE_ID_SIZE and (event.file_id or not event.everything):
+            raise LocalError("say which pairing is compromised: its file id has 16 bytes")
+        if self._fallen or not event.everything:
+            self._refuse_destroyed(event.file_id)
+        if event.file_id and event.file_id not in self._destroyed:
+            self._declare(event.file_id, event.reason, event.everything, now)
+        elif not self._fallen:
+            self._fall(event.reason, now)
+
+    def _declare(
+        self, file_id: bytes, reason: CompromiseReason, everything: bool, now: Instant
+    ) -> None:
+        """Over every link of the pairing; over none when there is none."""
+        told = False
+        for link in list(self._links.values()):
+            if link.file_id != file_id or link.undoing is not None:
+                continue
+            self._touch(link)
+            if link.life.phase is established.Phase.CLOSING:
+                link.vanish(now)
+            else:
+                link.declare_compromised(reason, everything, now)
+                told = True
+        if not told:
+            undoing = Undoing(file_id, None, self._registry, self._trace)
+            undoing.declare(reason, everything, False, now)
+
+    def _destroy(
+        self, file_id: bytes, reason: CompromiseReason, everything: bool, now: Instant
+    ) -> Kept:
+        """Wipe what is kept of a pairing; with `everything`, all the others and our identity."""
+        kept = Kept()
+        if file_id not in self._destroyed:
+            self._destroyed[file_id] = None
+            kept = self._wipe_pairing(file_id, now)
+            self._registry.out.append(Destroy(file_id))
+        if everything:
+            kept = evolve(kept, identity=True)
+            if not self._fallen:
+                files = len(self._issuer.live)
+                self._fall(reason, now)
+                kept = evolve(kept, bootstrap_files=kept.bootstrap_files + files)
+        return kept
+
+    def _wipe_pairing(self, file_id: bytes, now: Instant) -> Kept:
+        registry, files = self._registry, 0
+        pairing = registry.pairings.get(file_id)
+        if file_id in self._issuer.live:
+            files = len(self._issuer.live)
+            self._on_withdraw(WithdrawBootstrap(), now)
+        self._forget_pairing(file_id, now)
+        written = [saving for saving in registry.saving.items() if saving[1][1].file_id == file_id]
+        for ticket, (_, being_written) in written:
+            del registry.saving[ticket]
+            being_written.wipe()
+        if pairing is None:
+            return Kept(bootstrap_files=files)
+        pairing.wipe()
+        return Kept(
+            generations=tuple(known.generation for known in pairing.credentials),
+            superseded=len(pairing.superseded),
+            pinned_key=pairing.peer_static is not None,
+            bootstrap_files=files,
+        )
+
+    def _fall(self, reason: CompromiseReason, now: Instant) -> None:
+        """Nothing here is to be trusted any more."""
+        self._fallen = True
+        self._on_withdraw(WithdrawBootstrap(), now)
+        known = [*self._registry.pairings, *(link.file_id for link in self._links.values())]
+        self.config.identity.wipe()
+        self._registry.out += [Withdraw(), DestroyIdentity()]
+        for file_id in known:
+            if file_id not in self._destroyed:
+                self._declare(file_id, reason, True, now)
 
     # --- the application ----------------------------------------------------------------------
 
@@ -574,4 +676,5 @@ _HANDLERS: Final[dict[type[Any], Callable[[Endpoint, Any, Instant], None]]] = {
     RotateKeys: Endpoint._on_rotate,
     Disturbed: Endpoint._on_disturbed,
     Close: Endpoint._on_close,
+    DeclareCompromised: Endpoint._on_declare,
 }

@@ -53,6 +53,12 @@ class Epochs:
         self.carried = False
         self.began = now
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The epochs whose keys exist, oldest first."""
+        known = (self.previous, self.current, self.newest)
+        return tuple(sorted({keys.epoch for keys in known if keys is not None}))
+
     def install(self, root: Secret, epoch: int) -> None:
         """Make the next epoch readable."""
         assert self.newest is self.current, "at most one next epoch"

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from clawchat.core.credential import Address, Pairing, Path
-from clawchat.errors import CloseCode
+from clawchat.errors import CloseCode, CompromiseReason
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -182,6 +182,20 @@ class Close:
     reason: str = ""
 
 
+@frozen
+class DeclareCompromised:
+    """Destroy a pairing for good, and tell the peer if there is a link to it.
+
+    With `everything`, every other pairing of this endpoint and its identity as well; `file_id`
+    may then be empty. Afterwards this endpoint knows the pairing no more: `Dial` and `Remember`
+    raise `PairingDestroyed`.
+    """
+
+    file_id: bytes = b""
+    reason: CompromiseReason = CompromiseReason.USER
+    everything: bool = True
+
+
 Event: TypeAlias = (
     DatagramReceived
     | Remember
@@ -200,4 +214,5 @@ Event: TypeAlias = (
     | RotateKeys
     | Disturbed
     | Close
+    | DeclareCompromised
 )

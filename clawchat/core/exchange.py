@@ -38,6 +38,11 @@ class Agreement:
     peer_static: bytes
     peer_limits: Limits
 
+    def wipe(self) -> None:
+        """Overwrite what is secret in it."""
+        self.root.wipe()
+        self.next_credential.wipe()
+
 
 @frozen
 class Refusal:

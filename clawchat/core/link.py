@@ -16,6 +16,7 @@ from typing import Final, TypeAlias, assert_never
 from clawchat.core.actions import (
     Closed,
     Established,
+    Kept,
     LinkStats,
     Notice,
     Notify,
@@ -66,8 +67,9 @@ from clawchat.core.roaming import Roaming
 from clawchat.core.table import Signal, Trace
 from clawchat.core.timers import Timer
 from clawchat.core.transport import Facts, Transport
-from clawchat.core.wire.frames import Close
-from clawchat.errors import CloseCode, UnknownLink, Violation
+from clawchat.core.undoing import Undoing
+from clawchat.core.wire.frames import SCOPE_EVERYTHING, Close, Compromised
+from clawchat.errors import CloseCode, CompromiseReason, UnknownLink, Violation
 
 Handshake: TypeAlias = Dialing | Answering
 
@@ -101,6 +103,7 @@ class Link:
         self.ratchet: Ratchet | None = None
         self.roaming: Roaming | None = None
         self.transport: Transport | None = None
+        self.undoing: Undoing | None = None  # once the pairing was declared compromised
         self.agreement: Agreement | None = None
         self.established_at: Instant = 0
         self.timers: dict[Timer, Instant] = {}
@@ -122,6 +125,8 @@ class Link:
     @property
     def over(self) -> bool:
         """Whether nothing is left to do: it is closed, or its handshake lapsed."""
+        if self.undoing is not None:
+            return self.undoing.over
         if self.handshake.phase is answering.Phase.LAPSED:
             return self.life.phase in (established.Phase.STARTING, established.Phase.CLOSED)
         return self.life.phase is established.Phase.CLOSED
@@ -129,12 +134,12 @@ class Link:
     @property
     def usable(self) -> bool:
         """Whether the application may use it."""
-        return self.life.phase in _USABLE
+        return self.life.phase in _USABLE and self.undoing is None
 
     @property
     def _talking(self) -> bool:
         """Whether packets leave."""
-        return self.life.phase in (established.Phase.LIVE, established.Phase.SUSPECT)
+        return self.usable and self.life.phase is not established.Phase.ASLEEP
 
     def data_plane(self) -> Transport:
         """The transport. Raises `UnknownLink` when the link cannot be used (any more)."""
@@ -289,7 +294,7 @@ class Link:
         transport = self.transport
         assert transport is not None
         cid = bytes(datagrams[0][:8])
-        if self.life.phase is established.Phase.CLOSING:
+        if self.undoing is not None or self.life.phase is established.Phase.CLOSING:
             transport.overhear(route.keys, route.path_id, cid, datagrams, path, now)
             self._after_overhearing(transport, now)
             return
@@ -302,7 +307,12 @@ class Link:
     def _after_overhearing(self, transport: Transport, now: Instant) -> None:
         """A link that is over knows two things more: the peer still talks, or it has heard."""
         facts, transport.facts = transport.facts, Facts()
-        if facts.close is not None:
+        if facts.compromised is not None:
+            self._take_compromised(facts.compromised, now)
+        elif self.undoing is not None:
+            if facts.obeyed:
+                self.undoing.peer_obeyed(now)
+        elif facts.close is not None:
             self._take_close(facts.close, now)
         elif facts.heard:
             self._fire_life(established.Heard(now), now)
@@ -323,6 +333,11 @@ class Link:
         for notice in transport.take_notices():
             self._notify(notice)
         facts, transport.facts = transport.facts, Facts()
+        if facts.compromised is not None:
+            self._take_compromised(facts.compromised, now)
+            return
+        if facts.obeyed:
+            raise Violation(CloseCode.FRAME, "an acknowledgement of what was not declared")
         if facts.heard:
             self._after_heard(transport, facts, now)
         for message in facts.control:
@@ -359,6 +374,72 @@ class Link:
         self._give_up_handshake(now)
         self._fire_life(established.PeerClosed(now, code, frame.reason), now)
 
+    # --- compromised --------------------------------------------------------------------------
+
+    def declare_compromised(self, reason: CompromiseReason, everything: bool, now: Instant) -> None:
+        """Destroy the pairing, telling the peer when it shares keys with us."""
+        can_hear = self.transport is not None
+        self._begin_undoing().declare(reason, everything, can_hear, now)
+
+    def vanish(self, now: Instant) -> None:
+        """Its end was told before: wipe what it still holds."""
+        self.let_go(now)
+        self.end(by_peer=False, now=now)
+
+    def _take_compromised(self, frame: Compromised, now: Instant) -> None:
+        """Of one device's word a listener can make an end of everything, but not the reverse."""
+        try:
+            reason = CompromiseReason(frame.reason)
+        except ValueError:  # of a later version
+            reason = CompromiseReason.UNSPECIFIED
+        everything = bool(frame.scope & SCOPE_EVERYTHING) and not self.dialer
+        self._begin_undoing().peer_declared(reason, everything, now)
+
+    def _begin_undoing(self) -> Undoing:
+        if self.undoing is None:
+            self.undoing = Undoing(self.file_id, self, self._registry, self._trace)
+        return self.undoing
+
+    @property
+    def all_paths(self) -> tuple[Path, ...]:
+        """Where the peer may be: the path in use first."""
+        assert self.transport is not None
+        known = (way.path for way in self.transport.paths)
+        return tuple(dict.fromkeys((self.transport.path, *known, *self._paths)))
+
+    def let_go(self, now: Instant) -> Kept:
+        """Wipe all but the packet keys; what that was."""
+        self._stop_timers()
+        self._give_up_handshake(now)
+        self._end_attempt()
+        self._answer = None
+        if self.ratchet is not None:
+            self.ratchet.wipe()
+            self.ratchet = None
+        if self.agreement is not None:
+            self.agreement.wipe()
+        machine = self.handshake
+        if not isinstance(machine, Dialing):
+            machine.used.wipe()
+            machine.next_credential.wipe()
+            return Kept()  # the endpoint has the list
+        known = machine.pairing
+        known.wipe()
+        generations = tuple(credential.generation for credential in known.credentials)
+        return Kept(generations=generations, pinned_key=known.peer_static is not None)
+
+    def end(self, by_peer: bool, now: Instant) -> None:
+        """Tell the application that the link is over, and forget the rest."""
+        self._fire_life(established.Destroyed(now, by_peer), now)
+
+    def _on_declaring(self, now: Instant) -> None:
+        assert self.undoing is not None
+        self.undoing.say_again(now)
+
+    def _on_wiping(self, now: Instant) -> None:
+        assert self.undoing is not None
+        self.undoing.patience_over(now)
+
     # --- machines -----------------------------------------------------------------------------
 
     def _fire_handshake(self, event: Signal, now: Instant) -> None:
@@ -394,7 +475,7 @@ class Link:
 
     def _save(self, pairing: Pairing) -> None:
         ticket = self._registry.next_ticket(self, pairing)
-        self._registry.out.append(Persist(self.id, ticket, pairing))
+        self._registry.out.append(Persist(self.id, ticket, pairing.own()))
 
     def _send_hello(self) -> None:
         assert self._attempt is not None
@@ -639,4 +720,6 @@ _ON_TIMER: Final[dict[Timer, Callable[[Link, Instant], None]]] = {
     Timer.ASLEEP: Link._on_asleep,
     Timer.SILENCE: Link._on_silence,
     Timer.CLOSING: Link._on_closing,
+    Timer.DECLARING: Link._on_declaring,
+    Timer.WIPING: Link._on_wiping,
 }

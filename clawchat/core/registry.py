@@ -8,16 +8,20 @@ Left to others: what an arriving datagram means (`core.endpoint`).
 from __future__ import annotations
 
 from collections import Counter
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Generic, TypeAlias, TypeVar
 
 from attrs import define, field, frozen
 
-from clawchat.core.actions import Action
+from clawchat.core.actions import Action, Kept
 from clawchat.core.credential import Credential, Pairing, Superseded
 from clawchat.core.crypto.schedule import EpochKeys
-from clawchat.errors import Drop
+from clawchat.core.instant import Instant
+from clawchat.errors import CompromiseReason, Drop
 
 L = TypeVar("L")
+Destroyer: TypeAlias = Callable[[bytes, CompromiseReason, bool, Instant], Kept]
+"""`destroy(file_id, reason, everything, now)`."""
 
 
 @frozen(eq=False)
@@ -33,7 +37,8 @@ class Route(Generic[L]):
 class Registry(Generic[L]):
     """`pairings` are those we listen for, by file id; `hints` find their generations.
 
-    `calls` finds the link that dials by the hint under which its answer comes.
+    `calls` finds the link that dials by the hint under which its answer comes. `destroy` wipes
+    what the endpoint keeps of a pairing, and of everything else if told so, and says what it was.
     """
 
     routes: dict[bytes, Route[L]] = field(factory=dict)
@@ -43,6 +48,7 @@ class Registry(Generic[L]):
     drops: Counter[Drop] = field(factory=Counter)
     out: list[Action] = field(factory=list)
     saving: dict[int, tuple[L, Pairing]] = field(factory=dict)
+    destroy: Destroyer = lambda *_: Kept()
     _tickets: int = 0
 
     def next_ticket(self, link: L, pairing: Pairing) -> int:

@@ -1,7 +1,8 @@
 """Bytes that must not leak: hidden from `repr`, wiped when done.
 
 Rules: a `Secret` owns a `bytearray`, never a `bytes` (deleted `bytes` stay readable in memory,
-wiped `bytearray`s do not). `reveal()` makes the one unavoidable copy for OpenSSL; do not keep it.
+wiped `bytearray`s do not). What is let go of is wiped as well. `reveal()` makes the one
+unavoidable copy for OpenSSL; do not keep it.
 Left to others: deciding when a secret's life ends.
 """
 
@@ -19,13 +20,20 @@ class Secret:
     __slots__ = ("_data",)
 
     def __init__(self, data: bytes | bytearray) -> None:
-        self._data: bytearray | None = bytearray(data)
+        self._data: bytearray | None = None
+        self._data = bytearray(data)
 
     def reveal(self) -> bytes:
         """The bytes. Raises `ValueError` after `wipe`."""
         if self._data is None:
             raise ValueError("this secret was wiped")
         return bytes(self._data)
+
+    def copy(self) -> Secret:
+        """Another with the same bytes, and a life of its own; wiped if this one is."""
+        twin = Secret(b"")
+        twin._data = None if self._data is None else self._data[:]
+        return twin
 
     @property
     def wiped(self) -> bool:
@@ -36,6 +44,9 @@ class Secret:
         if self._data is not None:
             self._data[:] = bytes(len(self._data))
             self._data = None
+
+    def __del__(self) -> None:
+        self.wipe()  # who merely lets go of a secret leaves nothing behind
 
     def __len__(self) -> int:
         return 0 if self._data is None else len(self._data)

@@ -29,4 +29,6 @@ class Timer(Enum):
     ASLEEP = "a dialer was lost long enough: keep its keys and wait for it"
     SILENCE = "nothing authenticated came for so long that the peer is gone"
     CLOSING = "packets in flight have had time to be answered with the CLOSE"
+    DECLARING = "COMPROMISED, or an acknowledgement of it, is said again"
+    WIPING = "the peer did not confirm in time that it destroys its side: the last keys go anyway"
     BOOTSTRAP = "the published bootstrap file is replaced by a fresh one"

@@ -14,7 +14,8 @@ Left to others: phases (`core.link`), routing (`core.endpoint`), algorithms (`co
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from attrs import define, field
@@ -28,7 +29,7 @@ from clawchat.core.actions import (
 )
 from clawchat.core.config import HELD_MAX
 from clawchat.core.credential import Path
-from clawchat.core.crypto.packets import OVERHEAD
+from clawchat.core.crypto.packets import EPOCH_PACKETS_MAX, OVERHEAD
 from clawchat.core.crypto.replay import ReplayWindow
 from clawchat.core.crypto.schedule import EpochKeys
 from clawchat.core.epochs import Epochs
@@ -73,6 +74,8 @@ class Facts:
     acknowledged: bool = False
     control: list[ControlMessage] = field(factory=list)
     close: frames.Close | None = None
+    compromised: frames.Compromised | None = None
+    obeyed: bool = False  # COMPROMISED_ACK
 
 
 class Transport:
@@ -187,6 +190,7 @@ class Transport:
             self._arriving = self.paths.heard(path, sum(map(len, datagrams)))
             if self.holding:
                 self._held.extend(fresh)
+                self._look_for_compromised(fresh)
             else:
                 self._take(fresh, now)
                 self._look_where(self._arriving, moved_on=replay.largest > newest)
@@ -209,18 +213,21 @@ class Transport:
         path: Path,
         now: Instant,
     ) -> None:
-        """Of packets for a link that is over: did any authenticate, and is one a CLOSE?"""
+        """Packets for a link that is over: did any authenticate, and what do they say to that?"""
         self.holding = True
         self.receive(keys, path_id, cid, datagrams, path, now)
         held, self._held = self._held, []
-        for _, payload in held:
-            try:
-                parsed = frames.parse_frames(payload)
-            except Malformed:
-                continue
-            for frame in parsed:
-                if isinstance(frame, frames.Close):
-                    self.facts.close = frame
+        for frame in _frames_of(held):
+            if isinstance(frame, frames.Close):
+                self.facts.close = frame
+            elif isinstance(frame, frames.CompromisedAck):
+                self.facts.obeyed = True
+
+    def _look_for_compromised(self, packets: list[tuple[int, bytes]]) -> None:
+        """It does not wait for a credential to be written, which may never end."""
+        for frame in _frames_of(packets):
+            if isinstance(frame, frames.Compromised):
+                self.facts.compromised = frame
 
     def release(self, now: Instant) -> None:
         """Act on what came while a credential was being written: a packet at least, since one
@@ -262,7 +269,7 @@ class Transport:
         for frame in parsed:
             kind = type(frame)
             _HANDLERS[kind](self, frame, now)
-            if kind is not frames.Ack and kind is not frames.Close:
+            if kind not in _NOT_ELICITING:
                 asks = True
             if kind is not frames.PathChallenge and kind is not frames.PathResponse:
                 self._used = True
@@ -306,6 +313,12 @@ class Transport:
 
     def _on_close(self, frame: frames.Close, _now: Instant) -> None:
         self.facts.close = frame
+
+    def _on_compromised(self, frame: frames.Compromised, _now: Instant) -> None:
+        self.facts.compromised = frame
+
+    def _on_compromised_ack(self, _frame: frames.CompromisedAck, _now: Instant) -> None:
+        self.facts.obeyed = True
 
     def _on_datagram(self, frame: frames.Datagram, _now: Instant) -> None:
         self.epochs.carried = True
@@ -573,11 +586,15 @@ class Transport:
 
     def close_datagram(self, code: CloseCode, text: str) -> Transmit:
         """A packet with a CLOSE, outside recovery."""
-        datagrams = self.epochs.current.seal.seal(
-            self.paths.active.id, self.packets_sent, [frames.encode_close(code, text)]
-        )
-        self.packets_sent += 1
-        return Transmit(self.paths.active.path, datagrams)
+        return Transmit(self.path, self.seal_outside_recovery([frames.encode_close(code, text)]))
+
+    def seal_outside_recovery(self, payloads: list[bytes]) -> list[bytes]:
+        """Packets that nobody acknowledges; none when the keys have sealed all they may."""
+        if self.epochs.current.seal.sealed + len(payloads) > EPOCH_PACKETS_MAX:
+            return []
+        datagrams = self.epochs.current.seal.seal(self.paths.active.id, self.packets_sent, payloads)
+        self.packets_sent += len(datagrams)
+        return datagrams
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -632,5 +649,17 @@ _HANDLERS: Final[dict[type[Any], Callable[[Transport, Any, Instant], None]]] = {
     frames.PathChallenge: Transport._on_path_challenge,
     frames.PathResponse: Transport._on_path_response,
     frames.Close: Transport._on_close,
+    frames.Compromised: Transport._on_compromised,
+    frames.CompromisedAck: Transport._on_compromised_ack,
     frames.Datagram: Transport._on_datagram,
 }
+_NOT_ELICITING: Final = frozenset(
+    (frames.Ack, frames.Close, frames.Compromised, frames.CompromisedAck)
+)
+
+
+def _frames_of(packets: list[tuple[int, bytes]]) -> Iterator[frames.Frame]:
+    """The frames of packets that parse."""
+    for _, payload in packets:
+        with suppress(Malformed):
+            yield from frames.parse_frames(payload)

@@ -22,11 +22,15 @@ from clawchat.core.actions import (
     Action,
     BootstrapContent,
     Closed,
+    Compromised,
+    Destroy,
+    DestroyIdentity,
     Established,
     Notice,
     Notify,
     Persist,
     Publish,
+    Receipt,
     StreamData,
     Transmit,
     Withdraw,
@@ -110,6 +114,7 @@ class Disk:
     delay_ns: Instant | None = 0
     fails: Callable[[int], bool] = lambda _number: False
     writes: int = 0
+    destroyed: list[bytes] = field(factory=list)
 
 
 @define(eq=False, slots=False)
@@ -150,6 +155,10 @@ class Side:
     @property
     def closed(self) -> list[Closed]:
         return self.all(Closed)
+
+    @property
+    def receipts(self) -> list[Receipt]:
+        return [notice.receipt for notice in self.all(Compromised)]
 
     @property
     def pairing(self) -> Pairing:
@@ -282,7 +291,10 @@ class Pair:
             case Notify(link, StreamData(stream, data, _)) if side.reads:
                 with suppress(UnknownLink):  # it may have ended with the same batch
                     side.endpoint.handle(Consumed(link, stream, len(data)), self.now)
-            case Notify() | Publish() | Withdraw():
+            case Destroy(file_id):
+                side.disk.kept.pop(file_id, None)
+                side.disk.destroyed.append(file_id)
+            case Notify() | Publish() | Withdraw() | DestroyIdentity():
                 pass
 
     def _send(self, side: Side, action: Transmit) -> None:

@@ -437,7 +437,7 @@ OFFER = RatchetOffer(2, bytes(1216))
 VIOLATIONS = {
     "an empty packet": (b"", CloseCode.FRAME),
     "a frame of an unknown type": (b"\x40", CloseCode.FRAME),
-    "a frame that is reserved": (b"\x1d", CloseCode.FRAME),
+    "a frame that is reserved": (b"\x1f", CloseCode.FRAME),
     "a frame that is cut short": (b"\x10\xc0", CloseCode.FRAME),
     "an acknowledgement of the future": (frames.encode_ack(((0, 99),), 0), CloseCode.ACK),
     "more than a stream's window": (stream(BULK, 2 << 20, b"x"), CloseCode.FLOW_CONTROL),

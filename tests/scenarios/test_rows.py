@@ -15,6 +15,7 @@ import pytest
 from clawchat.core.crypto.envelope import ENVELOPE_SIZES
 from clawchat.core.events import (
     Close,
+    DeclareCompromised,
     Forget,
     Ping,
     PublishBootstrap,
@@ -22,7 +23,14 @@ from clawchat.core.events import (
     WithdrawBootstrap,
 )
 from clawchat.core.instant import HOUR, MILLISECOND, MINUTE, SECOND
-from clawchat.core.phases import answering, bootstrap, dialing, established, rotating_keys
+from clawchat.core.phases import (
+    answering,
+    bootstrap,
+    compromised,
+    dialing,
+    established,
+    rotating_keys,
+)
 from clawchat.core.table import Table
 from clawchat.errors import CloseCode, Drop
 from tests.core.pair import (
@@ -48,6 +56,7 @@ TABLES: tuple[Table[Any], ...] = (
     established.TABLE,
     rotating_keys.DIALER,
     rotating_keys.LISTENER,
+    compromised.TABLE,
 )
 RowId: TypeAlias = tuple[str, str, str, str]
 Scenario: TypeAlias = Callable[[], Pair]
@@ -60,6 +69,7 @@ ANSWERING = "handshake.listener"
 LIFE = "established"
 OFFERING = "rotating.keys.dialer"
 REPLYING = "rotating.keys.listener"
+UNDOING = "compromised"
 
 
 def takes(table: str, *rows: str) -> Callable[[Scenario], Scenario]:
@@ -531,6 +541,95 @@ def the_dialer_offers_again_before_the_listener_has_settled() -> Pair:
     pair.do(pair.dialer, RotateKeys(1))
     pair.run(5 * SECOND)
     assert pair.listener.endpoint.link_stats(-1).epoch == 3
+    return pair
+
+
+# --- compromised ------------------------------------------------------------------------------
+
+
+def declare(pair: Pair, side: Side) -> None:
+    pair.do(side, DeclareCompromised(side.link().file_id))
+
+
+@takes(UNDOING, "SAFE Declared DECLARING", "DECLARING PeerObeyed DESTROYED")
+@takes(UNDOING, "SAFE PeerDeclared ECHOING", "ECHOING SayAgain ECHOING")
+@takes(UNDOING, "ECHOING SayAgain DESTROYED")
+@takes(LIFE, "LIVE Destroyed CLOSED")
+def a_device_declares_that_it_is_compromised() -> Pair:
+    pair = linked_pair()
+    declare(pair, pair.dialer)
+    pair.run(2 * LATENCY)
+    assert [side.receipts[0].confirmed for side in pair.sides] == [True, True]
+    pair.run(MINUTE)
+    assert pair.listener.endpoint.links == pair.dialer.endpoint.links == []
+    assert pair.listener.disk.kept == pair.dialer.disk.kept == {}
+    return pair
+
+
+@takes(UNDOING, "DECLARING SayAgain DECLARING", "DECLARING PatienceOver DESTROYED")
+def nobody_answers_a_declaration_for_ten_seconds() -> Pair:
+    pair = linked_pair()
+    pair.network = dead
+    declare(pair, pair.listener)
+    pair.run(9 * SECOND)
+    assert pair.listener.receipts == []
+    pair.run(2 * SECOND)
+    (receipt,) = pair.listener.receipts
+    assert receipt.told
+    assert not receipt.confirmed
+    return pair
+
+
+@takes(UNDOING, "DECLARING PeerDeclared ECHOING")
+def both_declare_at_the_same_moment() -> Pair:
+    pair = linked_pair()
+    declare(pair, pair.dialer)
+    declare(pair, pair.listener)
+    pair.run(LATENCY)
+    for side in pair.sides:
+        (receipt,) = side.receipts
+        assert receipt.confirmed
+        assert not receipt.by_peer
+    pair.run(MINUTE)
+    return pair
+
+
+@takes(UNDOING, "SAFE Declared DESTROYED")
+@takes(LIFE, "STARTING Destroyed CLOSED")
+def a_device_declares_before_the_listener_has_answered() -> Pair:
+    pair = make_pair()
+    pair.network = dead
+    link = pair.dial(pairing_of(pair.publish()))
+    declare(pair, pair.dialer)
+    (receipt,) = pair.dialer.receipts
+    assert not receipt.told
+    assert pair.dialer.closed[-1].code is CloseCode.COMPROMISED
+    assert link not in pair.dialer.endpoint.links
+    return pair
+
+
+@takes(LIFE, "SUSPECT Destroyed CLOSED")
+def a_suspect_link_is_declared_compromised() -> Pair:
+    pair = linked_pair()
+    pair.network = dead
+    pair.do(pair.dialer, Ping(1, 1))
+    pair.run_until(in_phase(pair.dialer, established.Phase.SUSPECT))
+    declare(pair, pair.dialer)
+    pair.run(11 * SECOND)
+    assert pair.dialer.closed[-1].code is CloseCode.COMPROMISED
+    return pair
+
+
+@takes(LIFE, "CLOSING Destroyed CLOSED")
+def a_link_that_is_closing_is_declared_compromised() -> Pair:
+    pair = linked_pair()
+    pair.network = dead
+    file_id = pair.listener.link().file_id
+    pair.do(pair.listener, Close(-1))
+    pair.do(pair.listener, DeclareCompromised(file_id))
+    (receipt,) = pair.listener.receipts
+    assert not receipt.told
+    assert pair.listener.endpoint.links == []
     return pair
 
 

@@ -61,6 +61,8 @@ SAMPLES: list[tuple[int, dict[str, Any], frames.Frame]] = [
     (0x1A, {"token": bytes(8)}, frames.PathChallenge(bytes(8))),
     (0x1B, {"token": bytes(8)}, frames.PathResponse(bytes(8))),
     (0x1C, {"code": 1, "length": 2, "reason": b"no"}, frames.Close(1, "no")),
+    (0x1D, {"reason": 3, "scope": 1}, frames.Compromised(3, 1)),
+    (0x1E, {}, frames.CompromisedAck()),
     (0x30, {"data": b"xyz"}, frames.Datagram(b"xyz")),
     (0x31, {"length": 3, "data": b"xyz"}, frames.Datagram(b"xyz")),
 ]

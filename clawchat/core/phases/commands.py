@@ -93,6 +93,36 @@ class Report:
 
 
 @frozen
+class DestroyKept:
+    """Wipe all that is not needed to tell the peer, and see that nothing stored is left."""
+
+
+@frozen
+class SendDeclaration:
+    """Send COMPROMISED on every path."""
+
+
+@frozen
+class SealEchoes:
+    """Seal all the COMPROMISED_ACKs that will be sent."""
+
+
+@frozen
+class SendEcho:
+    """Send the next of them."""
+
+
+@frozen
+class WipePackets:
+    """Wipe the packet keys: nothing can be read or sealed any more."""
+
+
+@frozen
+class GiveReceipt:
+    """Tell the application what was destroyed, and that the link is over."""
+
+
+@frozen
 class SendControl:
     """Send a message on the control stream."""
 

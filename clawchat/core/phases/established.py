@@ -135,6 +135,14 @@ class ClosingOver(Signal):
     origin = Origin.TIMER
 
 
+@frozen
+class Destroyed(Signal):
+    """The pairing was declared compromised: not one key is left."""
+
+    origin = Origin.LOCAL
+    by_peer: bool
+
+
 RoamingCommand: TypeAlias = ReportSuspect | ProbePaths | AskForPort | StopAsking | ReportRestored
 LifeCommand: TypeAlias = SendClose | Report | RoamingCommand
 
@@ -180,6 +188,12 @@ def stop_asking(life: Life, _event: AsleepDue) -> None:
 
 def ask_for_port(life: Life, _event: HopDue) -> None:
     life.out.append(AskForPort())
+
+
+def report_destroyed(life: Life, event: Destroyed) -> None:
+    life.out.append(
+        Report(CloseCode.COMPROMISED, "this pairing was declared compromised", event.by_peer)
+    )
 
 
 def send_close(life: Life, _event: Signal) -> None:
@@ -260,6 +274,16 @@ TABLE: Table[Life] = Table(
             Phase.CLOSING,
             do=(send_close,),
             because="our CLOSE was lost, or this was in flight; either way it is the answer",
+        ),
+        Row(Phase.STARTING, Destroyed, Phase.CLOSED, do=(report_destroyed,)),
+        Row(Phase.LIVE, Destroyed, Phase.CLOSED, do=(report_destroyed,)),
+        Row(Phase.SUSPECT, Destroyed, Phase.CLOSED, do=(report_destroyed,)),
+        Row(Phase.ASLEEP, Destroyed, Phase.CLOSED, do=(report_destroyed,)),
+        Row(
+            Phase.CLOSING,
+            Destroyed,
+            Phase.CLOSED,
+            because="its end was reported before, and there is nobody left to tell",
         ),
         Row(Phase.CLOSING, PeerClosed, Phase.CLOSED),
         Row(Phase.CLOSING, ClosingOver, Phase.CLOSED),

@@ -43,9 +43,9 @@ class FrameType(IntEnum):
     PATH_CHALLENGE = 0x1A
     PATH_RESPONSE = 0x1B
     CLOSE = 0x1C
-    COMPROMISED = 0x1D  # reserved: refused until a later version uses it
-    COMPROMISED_ACK = 0x1E  # reserved
-    PUNCH = 0x1F  # reserved
+    COMPROMISED = 0x1D
+    COMPROMISED_ACK = 0x1E
+    PUNCH = 0x1F  # reserved: refused until a later version uses it
     DATAGRAM = 0x30
     DATAGRAM_WITH_LENGTH = 0x31
 
@@ -55,6 +55,8 @@ _OFFSET_AT: Final = _OFFSET.unpack_from
 _OFFSET_FORM: Final = 0x8000_0000  # a varint of 4 bytes
 _OFFSET_END: Final = 1 << 30
 _new_tuple: Final = tuple.__new__  # half the price of calling a NamedTuple class
+
+SCOPE_EVERYTHING: Final = 0x01  # of COMPROMISED: every pairing of the sender, not this one alone
 
 STREAM_FIN: Final = 0x01
 STREAM_LENGTH: Final = 0x02
@@ -147,6 +149,23 @@ class Close:
 
 
 @frozen
+class Compromised:
+    """This pairing must not be used any more: destroy it.
+
+    `reason` is a `CompromiseReason` where this version knows it; bits of `scope` that it does not
+    know mean nothing.
+    """
+
+    reason: int
+    scope: int
+
+
+@frozen
+class CompromisedAck:
+    """COMPROMISED was understood, and is obeyed."""
+
+
+@frozen
 class Datagram:
     """An unreliable datagram."""
 
@@ -165,6 +184,8 @@ Frame: TypeAlias = (
     | PathChallenge
     | PathResponse
     | Close
+    | Compromised
+    | CompromisedAck
     | Datagram
 )
 
@@ -314,6 +335,16 @@ def _parse_close(payload: bytes, at: int) -> tuple[Close, int]:
         raise Malformed(Drop.MALFORMED_FRAME) from None
 
 
+def _parse_compromised(payload: bytes, at: int) -> tuple[Compromised, int]:
+    reason, at = varint.decode(payload, at + 1)
+    scope, at = varint.decode(payload, at)
+    return Compromised(reason, scope), at
+
+
+def _parse_compromised_ack(payload: bytes, at: int) -> tuple[CompromisedAck, int]:
+    return CompromisedAck(), at + 1
+
+
 def _parse_datagram(payload: bytes, at: int) -> tuple[Datagram, int]:
     return Datagram(payload[at + 1 :]), len(payload)
 
@@ -344,6 +375,8 @@ _PARSERS: Final[dict[int, _Parser]] = {
     FrameType.PATH_CHALLENGE: _parse_path_challenge,
     FrameType.PATH_RESPONSE: _parse_path_response,
     FrameType.CLOSE: _parse_close,
+    FrameType.COMPROMISED: _parse_compromised,
+    FrameType.COMPROMISED_ACK: _parse_compromised_ack,
     FrameType.DATAGRAM: _parse_datagram,
     FrameType.DATAGRAM_WITH_LENGTH: _parse_datagram_with_length,
 }
@@ -352,6 +385,7 @@ _PARSERS: Final[dict[int, _Parser]] = {
 # --- writing ----------------------------------------------------------------------------------
 
 PING: Final = bytes((FrameType.PING,))
+COMPROMISED_ACK: Final = bytes((FrameType.COMPROMISED_ACK,))
 
 
 def padding(size: int) -> bytes:
@@ -454,6 +488,10 @@ def encode_close(code: int, reason: str) -> bytes:
     if len(raw) > REASON_SIZE_MAX:
         raw = raw[:REASON_SIZE_MAX].decode(errors="ignore").encode()
     return b"\x1c" + varint.encode(code) + varint.encode(len(raw)) + raw
+
+
+def encode_compromised(reason: int, scope: int) -> bytes:
+    return b"\x1d" + varint.encode(reason) + varint.encode(scope)
 
 
 def encode_datagram(data: bytes, *, to_end: bool = False) -> bytes:

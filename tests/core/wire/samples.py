@@ -44,6 +44,8 @@ any_frame: st.SearchStrategy[frames.Frame] = st.one_of(
     st.builds(frames.PathChallenge, tokens),
     st.builds(frames.PathResponse, tokens),
     st.builds(frames.Close, numbers, reasons),
+    st.builds(frames.Compromised, numbers, numbers),
+    st.builds(frames.CompromisedAck),
     st.builds(frames.Datagram, st.binary(max_size=64)),
 )
 epochs = st.integers(0, (1 << 32) - 1)

@@ -49,7 +49,7 @@ def test_a_payload_of_padding_alone_is_allowed() -> None:
     assert frames.parse_frames(frames.padding(1200)) == []
 
 
-KNOWN = {0, 1, 2, *range(8, 16), 0x10, 0x11, 0x12, 0x14, 0x15, 0x1A, 0x1B, 0x1C, 0x30, 0x31}
+KNOWN = {0, 1, 2, *range(8, 16), 0x10, 0x11, 0x12, 0x14, 0x15, 0x1A, 0x1B, *range(0x1C, 0x1F), 0x30, 0x31}
 
 
 @pytest.mark.parametrize("kind", sorted(set(range(256)) - KNOWN))
@@ -58,9 +58,14 @@ def test_reserved_and_unknown_types_are_malformed(kind: int) -> None:
     assert refused(frames.PING + bytes((kind,)) + bytes(64)) is Drop.MALFORMED_FRAME
 
 
-def test_the_reserved_types_have_names_and_no_parser() -> None:
-    for name in ("COMPROMISED", "COMPROMISED_ACK", "PUNCH"):
-        assert frames.FrameType[name] not in KNOWN
+def test_the_reserved_type_has_a_name_and_no_parser() -> None:
+    assert frames.FrameType.PUNCH not in KNOWN
+
+
+def test_a_declaration_of_compromise_is_a_reason_and_a_scope() -> None:
+    (declared,) = frames.parse_frames(frames.encode_compromised(3, frames.SCOPE_EVERYTHING))
+    assert declared == frames.Compromised(3, 1)
+    assert frames.parse_frames(frames.COMPROMISED_ACK) == [frames.CompromisedAck()]
 
 
 # --- streams ----------------------------------------------------------------------------------
