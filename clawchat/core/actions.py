@@ -62,6 +62,14 @@ class Withdraw:
 
 
 @frozen
+class HopPort:
+    """No path answers: open another socket, and tell of its paths with `events.Disturbed`."""
+
+    link: int
+    remotes: tuple[Address, ...]
+
+
+@frozen
 class Destroy:
     """Overwrite and remove all that is kept of a pairing, and see that it is not used again.
 
@@ -97,6 +105,25 @@ class Observed:
     """The address from which the peer saw us come."""
 
     address: Address
+
+
+@frozen
+class PathChanged:
+    """Data goes over another path from now on."""
+
+    path: Path
+
+
+@frozen
+class PathSuspect:
+    """Nothing is answered; every known path is being probed. Ends with `PathRestored`."""
+
+
+@frozen
+class PathRestored:
+    """The peer was heard again after `after_ns` without a word."""
+
+    after_ns: int
 
 
 @frozen
@@ -231,6 +258,9 @@ class Closed:
 Notice: TypeAlias = (
     Established
     | Observed
+    | PathChanged
+    | PathSuspect
+    | PathRestored
     | StreamOpened
     | StreamData
     | StreamReset
@@ -254,7 +284,9 @@ class Notify:
     notice: Notice
 
 
-Action: TypeAlias = Transmit | Persist | Publish | Withdraw | Destroy | DestroyIdentity | Notify
+Action: TypeAlias = (
+    Transmit | Persist | Publish | Withdraw | Destroy | DestroyIdentity | HopPort | Notify
+)
 
 
 @frozen

@@ -34,6 +34,11 @@ HELD_MAX: Final = 64  # packets kept while a credential is being written; the pe
 KEEPALIVE_MIN: Final = 15 * SECOND  # well below the 30 s that NATs keep a UDP mapping
 KEEPALIVE_SPAN: Final = 10 * SECOND  # random time on top, so that links do not beat in step
 SUSPECT_PROBES: Final = 2  # unanswered probe timeouts until the path is suspect
+PROBE_FIRST: Final = 200 * MILLISECOND  # between path probes while a path is suspect
+PROBE_MAX: Final = 500 * MILLISECOND  # that wait doubles up to this, so that an end is noticed soon
+BUSY_QUIET: Final = SECOND  # with a stream open and nothing heard for this long, ask
+HOP_AFTER: Final = 10 * SECOND  # suspect for this long, a dialer tries another local port
+ASLEEP_AFTER: Final = 30 * SECOND  # suspect for this long, a listener stops talking and waits
 CLOSING_PROBES: Final = 3  # probe timeouts for which a closed link still answers with CLOSE
 
 # Compromised (PROTOCOL.md "Compromised")
@@ -48,7 +53,8 @@ ROTATE_LATEST: Final = HOUR  # of any epoch, plus or minus a tenth
 ROTATE_PACKETS: Final = 1 << 22  # half of the hard limit, so that there is time to rotate
 EPOCH_PACKETS_KEPT: Final = 1024  # of the hard limit, kept for saying CLOSE
 WIPE_PROBES: Final = 3  # probe timeouts for which stragglers of an old epoch are read
-PATH_IDS_AHEAD: Final = 3  # connection ids kept ready per epoch, so that a new path is known
+PATH_IDS_AHEAD: Final = 4  # ids recognised from the highest seen on, so that new paths are known
+PATH_IDS_BEHIND: Final = 8  # ids below the highest seen that stay recognised
 
 # Bootstrap file (PROTOCOL.md "Bootstrap file")
 BOOTSTRAP_EVERY: Final = 10 * MINUTE  # a file that leaks later is worth nothing
@@ -66,15 +72,17 @@ DEFAULT_LIMITS: Final = Limits(
 class Config:
     """Settings of one endpoint.
 
-    `identity` is the X25519 private key (32 bytes). `silence_ns_max` closes a link from whose
-    peer nothing came for so long. `max_links` bounds memory: a link takes some 20 kB idle, and
+    `identity` is the X25519 private key (32 bytes). A dialer closes a link from whose peer
+    nothing came for `silence_ns_max`; a listener, who has nobody to call, keeps its end for
+    `patience_ns_max`. `max_links` bounds memory: a link takes some 20 kB idle, and
     up to `limits.max_data` of undelivered bytes.
     """
 
     identity: Secret
     limits: Limits = DEFAULT_LIMITS
     dial_ns_max: int = 30 * SECOND
-    silence_ns_max: int = 45 * SECOND
+    silence_ns_max: int = 90 * SECOND
+    patience_ns_max: int = 24 * HOUR
     max_links: int = 1024
     max_pending: int = 256
     rotate_traffic_ns: int = ROTATE_TRAFFIC

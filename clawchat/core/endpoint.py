@@ -44,6 +44,7 @@ from clawchat.core.events import (
     DatagramReceived,
     DeclareCompromised,
     Dial,
+    Disturbed,
     Event,
     Forget,
     Persisted,
@@ -257,9 +258,11 @@ class Endpoint:
         self, route: Route[Link], datagrams: list[Buffer], path: Path, now: Instant
     ) -> None:
         link = route.link
-        if link.handshake.phase is answering.Phase.REPLIED and not self._may_promote(link):
-            self._registry.drops[Drop.BUSY] += len(datagrams)
-            return
+        if link.handshake.phase is answering.Phase.REPLIED:
+            refused = self._refuses_promotion(link, path)
+            if refused is not None:
+                self._registry.drops[refused] += len(datagrams)
+                return
         before = link.handshake.phase
         link.receive(route, datagrams, path, now)
         if before is answering.Phase.REPLIED and link.handshake.phase is answering.Phase.SAVING:
@@ -403,8 +406,13 @@ class Endpoint:
             for link, _ in self._registry.saving.values()
         )
 
-    def _may_promote(self, link: Link) -> bool:
-        return len(self._links) < self.config.max_links and not self._is_saving(link.file_id)
+    def _refuses_promotion(self, link: Link, path: Path) -> Drop | None:
+        """Why a dialer's first packet is not even opened now, or None."""
+        if not link.replied_to(path):
+            return Drop.PATH
+        if len(self._links) >= self.config.max_links or self._is_saving(link.file_id):
+            return Drop.BUSY
+        return None
 
     def _promote(self, link: Link, now: Instant) -> None:
         """A dialer proved itself: its other attempts lapse, its link gets an id.
@@ -622,6 +630,11 @@ class Endpoint:
         link.rotate_keys(now)
         self._touch(link)
 
+    def _on_disturbed(self, event: Disturbed, now: Instant) -> None:
+        link = self._link(event.link)
+        link.disturbed(event.paths, now)
+        self._touch(link)
+
     def _on_close(self, event: Close, now: Instant) -> None:
         link = self._link(event.link)
         link.close(event.code, event.reason, now)
@@ -661,6 +674,7 @@ _HANDLERS: Final[dict[type[Any], Callable[[Endpoint, Any, Instant], None]]] = {
     SendDatagram: Endpoint._on_send_datagram,
     Ping: Endpoint._on_ping,
     RotateKeys: Endpoint._on_rotate,
+    Disturbed: Endpoint._on_disturbed,
     Close: Endpoint._on_close,
     DeclareCompromised: Endpoint._on_declare,
 }

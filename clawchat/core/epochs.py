@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clawchat.core.config import PATH_IDS_AHEAD
+from clawchat.core.config import PATH_IDS_AHEAD, PATH_IDS_BEHIND
 from clawchat.core.crypto.schedule import EpochKeys
 from clawchat.core.instant import Instant
 from clawchat.core.secret import Secret
@@ -23,7 +23,17 @@ class Epochs:
     application, `began` when it began to send.
     """
 
-    __slots__ = ("_dialer", "_found", "_lost", "began", "carried", "current", "newest", "previous")
+    __slots__ = (
+        "_dialer",
+        "_found",
+        "_ids",
+        "_lost",
+        "began",
+        "carried",
+        "current",
+        "newest",
+        "previous",
+    )
 
     def __init__(
         self,
@@ -37,6 +47,7 @@ class Epochs:
         self._dialer = dialer
         self._found = found
         self._lost = lost
+        self._ids = range(PATH_IDS_AHEAD)  # path ids under which packets are recognised
         self.current = self.newest = self._add(root, 0)
         self.previous: EpochKeys | None = None
         self.carried = False
@@ -60,6 +71,19 @@ class Epochs:
         self.carried = False
         self.began = now
 
+    def follow(self, path_id: int) -> None:
+        """The peer uses this path id: recognise the ones after it, forget those long before."""
+        low = max(self._ids.start, path_id - PATH_IDS_BEHIND)
+        ids = range(low, max(self._ids.stop, path_id + PATH_IDS_AHEAD))
+        if ids == self._ids:
+            return
+        for keys in self._all():
+            for new in range(self._ids.stop, ids.stop):
+                self._found(keys.open.cid(new), keys, new)
+            for old in range(self._ids.start, ids.start):
+                self._lost(keys.open.cid(old))
+        self._ids = ids
+
     def is_new(self, keys: EpochKeys) -> bool:
         """Whether a packet under `keys` says that the peer uses the epoch of a rotation."""
         return keys is self.newest and (keys is not self.current or self.previous is not None)
@@ -73,16 +97,21 @@ class Epochs:
     def wipe(self) -> None:
         """Wipe every key; nothing can be sent or read afterwards."""
         self.wipe_previous()
-        for keys in {self.current.epoch: self.current, self.newest.epoch: self.newest}.values():
+        for keys in self._all():
             self._wipe(keys)
+
+    def _all(self) -> list[EpochKeys]:
+        """Every epoch that can be read, each once."""
+        known = (self.previous, self.current, self.newest)
+        return list({keys.epoch: keys for keys in known if keys is not None}.values())
 
     def _add(self, root: Secret, epoch: int) -> EpochKeys:
         keys = EpochKeys(root, epoch, self._dialer)
-        for path_id in range(PATH_IDS_AHEAD):
+        for path_id in self._ids:
             self._found(keys.open.cid(path_id), keys, path_id)
         return keys
 
     def _wipe(self, keys: EpochKeys) -> None:
-        for path_id in range(PATH_IDS_AHEAD):
+        for path_id in self._ids:
             self._lost(keys.open.cid(path_id))
         keys.wipe()

@@ -163,6 +163,17 @@ class RotateKeys:
 
 
 @frozen
+class Disturbed:
+    """The network changed, or this machine woke up: find out at once whether the path still works.
+
+    `paths` are ways to the peer that were not known before, from a new socket for example.
+    """
+
+    link: int
+    paths: tuple[Path, ...] = ()
+
+
+@frozen
 class Close:
     """End a link, telling the peer why."""
 
@@ -201,6 +212,7 @@ Event: TypeAlias = (
     | SendDatagram
     | Ping
     | RotateKeys
+    | Disturbed
     | Close
     | DeclareCompromised
 )

@@ -21,14 +21,14 @@ from clawchat.core.actions import (
     Notice,
     Notify,
     Observed,
+    PathRestored,
+    PathSuspect,
     Persist,
     Transmit,
 )
 from clawchat.core.config import (
     CLOSING_PROBES,
     EPOCH_PACKETS_KEPT,
-    KEEPALIVE_MIN,
-    KEEPALIVE_SPAN,
     PROVING_MAX,
     SUSPECT_PROBES,
     Config,
@@ -41,21 +41,29 @@ from clawchat.core.epochs import Epochs
 from clawchat.core.events import Buffer
 from clawchat.core.exchange import Agreement, Answer, DialAttempt
 from clawchat.core.instant import Instant
+from clawchat.core.paths import Paths
 from clawchat.core.phases import answering, dialing, established
 from clawchat.core.phases.answering import Answering, AnsweringCommand
 from clawchat.core.phases.commands import (
     Announce,
+    AskForPort,
     Fail,
+    ProbePaths,
+    Report,
+    ReportRestored,
+    ReportSuspect,
     Save,
     SendClose,
     SendHello,
     SendReply,
     StartAttempt,
+    StopAsking,
 )
 from clawchat.core.phases.dialing import Dialing, DialingCommand
-from clawchat.core.phases.established import Life
+from clawchat.core.phases.established import Life, LifeCommand, RoamingCommand
 from clawchat.core.ratchet import Ratchet
 from clawchat.core.registry import Registry, Route
+from clawchat.core.roaming import Roaming
 from clawchat.core.table import Signal, Trace
 from clawchat.core.timers import Timer
 from clawchat.core.transport import Facts, Transport
@@ -64,6 +72,13 @@ from clawchat.core.wire.frames import SCOPE_EVERYTHING, Close, Compromised
 from clawchat.errors import CloseCode, CompromiseReason, UnknownLink, Violation
 
 Handshake: TypeAlias = Dialing | Answering
+
+REPLIED_TO_MAX: Final = 8  # addresses of one HELLO that we remember
+_USABLE: Final = (
+    established.Phase.LIVE,
+    established.Phase.SUSPECT,
+    established.Phase.ASLEEP,
+)
 
 
 class Link:
@@ -86,6 +101,7 @@ class Link:
         self.handshake = handshake
         self.life = Life()
         self.ratchet: Ratchet | None = None
+        self.roaming: Roaming | None = None
         self.transport: Transport | None = None
         self.undoing: Undoing | None = None  # once the pairing was declared compromised
         self.agreement: Agreement | None = None
@@ -97,7 +113,6 @@ class Link:
         self._registry = registry
         self._trace = trace
         self._paths = paths
-        self._arrived_on: Path | None = None
         self._attempt: DialAttempt | None = None
         self._answer: Answer | None = None
 
@@ -119,8 +134,12 @@ class Link:
     @property
     def usable(self) -> bool:
         """Whether the application may use it."""
-        usable = self.life.phase in (established.Phase.LIVE, established.Phase.SUSPECT)
-        return usable and self.undoing is None
+        return self.life.phase in _USABLE and self.undoing is None
+
+    @property
+    def _talking(self) -> bool:
+        """Whether packets leave."""
+        return self.usable and self.life.phase is not established.Phase.ASLEEP
 
     def data_plane(self) -> Transport:
         """The transport. Raises `UnknownLink` when the link cannot be used (any more)."""
@@ -138,6 +157,12 @@ class Link:
         """End the link; harmless when it has ended."""
         self._give_up_handshake(now)
         self._fire_life(established.CloseAsked(now, code, text), now)
+
+    def disturbed(self, paths: tuple[Path, ...], now: Instant) -> None:
+        """The network changed or we woke up; `paths` may lead to the peer as well."""
+        if self.roaming is not None:
+            self.roaming.disturbed(paths, now)
+        self._fire_life(established.Disturbed(now), now)
 
     # --- dialing ------------------------------------------------------------------------------
 
@@ -193,8 +218,12 @@ class Link:
 
     def reply(self, path: Path, now: Instant) -> None:
         """Answer the same HELLO (again), to where it came from this time."""
-        self._paths = (path,)
+        self._paths = tuple(dict.fromkeys((path, *self._paths)))[:REPLIED_TO_MAX]
         self._fire_handshake(answering.HelloRepeated(now), now)
+
+    def replied_to(self, path: Path) -> bool:
+        """Whether a REPLY went there: whoever can prove itself from there is there."""
+        return path in self._paths
 
     def displace(self, now: Instant) -> None:
         """Another handshake of the same pairing took this one's place."""
@@ -213,7 +242,7 @@ class Link:
             dialer=agreement.dialer,
             local=self._config.limits,
             peer=agreement.peer_limits,
-            path=path,
+            paths=Paths(path, self._entropy),
             drops=self._registry.drops,
             now=now,
         )
@@ -226,6 +255,15 @@ class Link:
             config=self._config,
             entropy=self._entropy,
             trace=self._trace,
+        )
+
+        self.roaming = Roaming(
+            self.transport,
+            self.timers,
+            self._paths,
+            dialer=agreement.dialer,
+            config=self._config,
+            entropy=self._entropy,
         )
 
     def _found(self, cid: bytes, keys: EpochKeys, path_id: int) -> None:
@@ -255,14 +293,15 @@ class Link:
         """Packets that bear a connection id of ours, from `path`."""
         transport = self.transport
         assert transport is not None
-        self._arrived_on = path
         cid = bytes(datagrams[0][:8])
         if self.undoing is not None or self.life.phase is established.Phase.CLOSING:
-            transport.overhear(route.keys, route.path_id, cid, datagrams, now)
+            transport.overhear(route.keys, route.path_id, cid, datagrams, path, now)
             self._after_overhearing(transport, now)
             return
+        if self.handshake.phase is answering.Phase.REPLIED:
+            transport.paths = Paths(path, self._entropy)
         self._guarded(
-            now, lambda at: transport.receive(route.keys, route.path_id, cid, datagrams, at)
+            now, lambda at: transport.receive(route.keys, route.path_id, cid, datagrams, path, at)
         )
 
     def _after_overhearing(self, transport: Transport, now: Instant) -> None:
@@ -310,13 +349,15 @@ class Link:
             self._take_close(facts.close, now)
 
     def _after_heard(self, transport: Transport, facts: Facts, now: Instant) -> None:
-        if self.life.phase is established.Phase.SUSPECT:
+        if self.life.phase in (established.Phase.SUSPECT, established.Phase.ASLEEP):
             self._fire_life(established.Heard(now), now)
+        if self.roaming is not None and self.usable:
+            moved = self.roaming.follow(facts, now)
+            if moved is not None:
+                self._notify(moved)
         if self.handshake.phase is dialing.Phase.PROVING:
             self._fire_handshake(dialing.PeerProved(now), now)
         elif self.handshake.phase is answering.Phase.REPLIED:
-            assert self._arrived_on is not None
-            transport.path = self._arrived_on
             pairing = self._registry.pairings[self.file_id]
             self._fire_handshake(answering.DialerProved(now, pairing), now)
         if facts.acknowledged and self.handshake.phase is answering.Phase.RUNNING:
@@ -363,7 +404,8 @@ class Link:
     def all_paths(self) -> tuple[Path, ...]:
         """Where the peer may be: the path in use first."""
         assert self.transport is not None
-        return tuple(dict.fromkeys((self.transport.path, *self._paths)))
+        known = (way.path for way in self.transport.paths)
+        return tuple(dict.fromkeys((self.transport.path, *known, *self._paths)))
 
     def let_go(self, now: Instant) -> Kept:
         """Wipe all but the packet keys; what that was."""
@@ -443,9 +485,9 @@ class Link:
     def _send_reply(self) -> None:
         answer = self._answer
         assert answer is not None
-        for path in self._paths:
-            reply = seal_reply(answer.used, path.remote, answer.message, self._entropy)
-            self._registry.out.append(Transmit(path, [reply]))
+        path = self._paths[0]
+        reply = seal_reply(answer.used, path.remote, answer.message, self._entropy)
+        self._registry.out.append(Transmit(path, [reply]))
 
     def _announce(self, now: Instant) -> None:
         assert self.transport is not None
@@ -453,9 +495,9 @@ class Link:
         self.established_at = now
         if Timer.DIAL in self.timers:
             self.timers[Timer.DIAL] = min(self.timers[Timer.DIAL], now + PROVING_MAX)
-        self.timers[Timer.SILENCE] = now + self._config.silence_ns_max
-        self.timers[Timer.KEEPALIVE] = now + self._keepalive_ns()
         assert self.ratchet is not None
+        assert self.roaming is not None
+        self.roaming.start_clock(now)
         self.ratchet.start_clock(now)
         self._fire_life(established.Begun(now), now)
         self._notify(
@@ -483,10 +525,7 @@ class Link:
         established.TABLE.fire(life, event, self._trace)
         commands, life.out = life.out, []
         for command in commands:
-            if isinstance(command, SendClose):
-                self._send_close()
-            else:
-                self._notify(Closed(command.code, command.text, command.by_peer))
+            self._obey_life(command, now)
         if life.phase is established.Phase.CLOSING and Timer.CLOSING not in self.timers:
             assert self.transport is not None
             self._stop_timers()
@@ -494,6 +533,33 @@ class Link:
             self.timers[Timer.CLOSING] = now + wait
         elif life.phase is established.Phase.CLOSED:
             self._bury()
+
+    def _obey_life(self, command: LifeCommand, now: Instant) -> None:
+        match command:
+            case SendClose():
+                self._send_close()
+            case Report(code, text, by_peer):
+                self._notify(Closed(code, text, by_peer))
+            case _:
+                self._obey_roaming(command, now)
+
+    def _obey_roaming(self, command: RoamingCommand, now: Instant) -> None:
+        roaming = self.roaming
+        assert roaming is not None
+        match command:
+            case ReportSuspect():
+                roaming.suspect(now)
+                self._notify(PathSuspect())
+            case ProbePaths():
+                roaming.probe(now, again=self.life.phase is established.Phase.SUSPECT)
+            case AskForPort():
+                self._registry.out.append(roaming.port_wanted(self.id))
+            case StopAsking():
+                roaming.sleep()
+            case ReportRestored():
+                self._notify(PathRestored(roaming.restored(now)))
+            case _:
+                assert_never(command)
 
     def _send_close(self) -> None:
         assert self.transport is not None
@@ -516,6 +582,7 @@ class Link:
         if self.ratchet is not None:
             self.ratchet.wipe()
             self.ratchet = None
+        self.roaming = None
 
     def forget(self) -> None:
         """Wipe a handshake that never became a link."""
@@ -526,8 +593,11 @@ class Link:
     def pack(self, now: Instant) -> None:
         """Append all that may be sent now to the actions."""
         transport = self.transport
-        if transport is None or self.ratchet is None or not self.usable:
+        if transport is None or self.ratchet is None or self.roaming is None:
             return
+        if not self._talking:
+            return
+        self.roaming.look(now)
         self.ratchet.look(now)
         may_send = self._config.epoch_packets_max - EPOCH_PACKETS_KEPT
         left = may_send - transport.epochs.current.seal.sealed
@@ -541,7 +611,7 @@ class Link:
     def next_timer(self) -> tuple[Instant, Timer] | None:
         """When `advance` is due, and which timer says so."""
         due = None
-        if self.transport is not None and self.usable:
+        if self.transport is not None and self._talking:
             due = self.transport.next_timer()
         for timer, at in self.timers.items():
             if due is None or at < due[0]:
@@ -563,7 +633,7 @@ class Link:
             if at is not None and at <= now:
                 del self.timers[timer]
                 act(self, now)
-        if self.transport is not None and self.usable:
+        if self.transport is not None and self._talking:
             self._guarded(now, self.transport.advance)
             self._suspect_if_unanswered(now)
 
@@ -590,28 +660,26 @@ class Link:
         self.ratchet.wipe_due(now)
 
     def _on_keepalive(self, now: Instant) -> None:
-        """Timers are not moved by packets: the one that fires looks when the last packet went."""
-        assert self.transport is not None
-        quiet_since = self.transport.last_sent
-        if now - quiet_since >= KEEPALIVE_MIN:
-            self.transport.probe()
-            quiet_since = now
-        self.timers[Timer.KEEPALIVE] = quiet_since + self._keepalive_ns()
+        assert self.roaming is not None
+        self.roaming.keep_alive(now)
+
+    def _on_probe(self, now: Instant) -> None:
+        self._fire_life(established.ProbeDue(now), now)
+
+    def _on_hop(self, now: Instant) -> None:
+        self._fire_life(established.HopDue(now), now)
+
+    def _on_asleep(self, now: Instant) -> None:
+        self._fire_life(established.AsleepDue(now), now)
 
     def _on_silence(self, now: Instant) -> None:
-        assert self.transport is not None
-        ends = self.transport.last_heard + self._config.silence_ns_max
-        if ends <= now:
+        assert self.roaming is not None
+        if self.roaming.is_silent(now):
             self._give_up_handshake(now)
             self._fire_life(established.SilenceDue(now), now)
-        else:
-            self.timers[Timer.SILENCE] = ends
 
     def _on_closing(self, now: Instant) -> None:
         self._fire_life(established.ClosingOver(now), now)
-
-    def _keepalive_ns(self) -> int:
-        return KEEPALIVE_MIN + int.from_bytes(self._entropy(4), "big") * KEEPALIVE_SPAN // 2**32
 
     # --- telling ------------------------------------------------------------------------------
 
@@ -647,6 +715,9 @@ _ON_TIMER: Final[dict[Timer, Callable[[Link, Instant], None]]] = {
     Timer.ROTATION: Link._on_rotation,
     Timer.WIPE: Link._on_wipe,
     Timer.KEEPALIVE: Link._on_keepalive,
+    Timer.PROBE: Link._on_probe,
+    Timer.HOP: Link._on_hop,
+    Timer.ASLEEP: Link._on_asleep,
     Timer.SILENCE: Link._on_silence,
     Timer.CLOSING: Link._on_closing,
     Timer.DECLARING: Link._on_declaring,

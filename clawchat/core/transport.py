@@ -35,6 +35,7 @@ from clawchat.core.crypto.schedule import EpochKeys
 from clawchat.core.epochs import Epochs
 from clawchat.core.events import CONTROL_STREAM, Buffer
 from clawchat.core.instant import MICROSECOND, Instant
+from clawchat.core.paths import Paths, Way
 from clawchat.core.recovery.contents import Item, ItemKind, Run, Sent
 from clawchat.core.recovery.path_mtu import PathMtu
 from clawchat.core.recovery.received import Received
@@ -60,7 +61,6 @@ CHALLENGES_MAX: Final = 4  # answers owed to PATH_CHALLENGEs; a peer that sends 
 PINGS_MAX: Final = 64  # measurements under way
 ACK_SIZE_MAX: Final = 300  # 33 ranges of at most 8 bytes, with some air
 STREAM_HEAD_MAX: Final = 32  # below this no STREAM frame with a useful amount of data fits
-PATH_ID: Final = 0  # until a link can move to another path
 
 
 @define
@@ -68,6 +68,8 @@ class Facts:
     """What arrived for the control plane since it was last looked at."""
 
     heard: bool = False
+    elsewhere: Way | None = None  # the peer's newest data came from here, not from where it was
+    validated: Way | None = None  # a challenge of ours was answered
     new_epoch: bool = False
     acknowledged: bool = False
     control: list[ControlMessage] = field(factory=list)
@@ -80,13 +82,16 @@ class Transport:
     """The data plane."""
 
     __slots__ = (
-        "_challenges",
+        "_answers",
+        "_arriving",
         "_control",
         "_held",
         "_pinged",
         "_pinging",
         "_pings",
         "_probe_wanted",
+        "_probing",
+        "_used",
         "datagrams",
         "drops",
         "epochs",
@@ -98,7 +103,7 @@ class Transport:
         "notices",
         "packets_received",
         "packets_sent",
-        "path",
+        "paths",
         "received",
         "recovery",
         "replay",
@@ -112,11 +117,11 @@ class Transport:
         dialer: bool,
         local: Limits,
         peer: Limits,
-        path: Path,
+        paths: Paths,
         drops: Counter[Drop],
         now: Instant,
     ) -> None:
-        self.path = path
+        self.paths = paths
         self.epochs = epochs
         self.drops = drops
         self.facts = Facts()
@@ -137,7 +142,10 @@ class Transport:
         self._pings: deque[int] = deque()
         self._pinged = False  # whether a packet just taken asks for an ACK at once
         self._pinging: set[int] = set()  # asked for and not answered
-        self._challenges: deque[bytes] = deque(maxlen=CHALLENGES_MAX)
+        self._answers: deque[tuple[Way, bytes]] = deque(maxlen=CHALLENGES_MAX)
+        self._probing: dict[Way, None] = {}  # ways to be challenged, in order
+        self._arriving: Way | None = None  # from where the packets being taken came
+        self._used = False  # whether they hold more than probes
         self._probe_wanted = False
 
     # --- arriving -----------------------------------------------------------------------------
@@ -148,6 +156,7 @@ class Transport:
         path_id: int,
         cid: bytes,
         datagrams: Sequence[Buffer],
+        path: Path,
         now: Instant,
     ) -> int:
         """Open packets that bear `cid` and act on them; how many authenticated and were new.
@@ -158,6 +167,7 @@ class Transport:
             self.drops[Drop.BUSY] += len(datagrams)
             return 0
         replay, drops, reserved = self.replay, self.drops, keys.open.reserved
+        newest = replay.largest
         fresh: list[tuple[int, bytes]] = []
         for opened in keys.open.open(path_id, cid, datagrams, replay.largest):
             if opened is None:
@@ -176,19 +186,36 @@ class Transport:
             if self.epochs.is_new(keys):
                 self.facts.new_epoch = True
             self.packets_received += len(fresh)
+            self.epochs.follow(path_id)
+            self._arriving = self.paths.heard(path, sum(map(len, datagrams)))
             if self.holding:
                 self._held.extend(fresh)
                 self._look_for_compromised(fresh)
             else:
                 self._take(fresh, now)
+                self._look_where(self._arriving, moved_on=replay.largest > newest)
         return len(fresh)
 
+    def _look_where(self, way: Way, *, moved_on: bool) -> None:
+        """Whether the peer has moved: its newest packet with more than probes tells."""
+        used, self._used = self._used, False
+        if way is self.paths.active:
+            return
+        if used and moved_on:
+            self.facts.elsewhere = way
+
     def overhear(
-        self, keys: EpochKeys, path_id: int, cid: bytes, datagrams: Sequence[Buffer], now: Instant
+        self,
+        keys: EpochKeys,
+        path_id: int,
+        cid: bytes,
+        datagrams: Sequence[Buffer],
+        path: Path,
+        now: Instant,
     ) -> None:
         """Packets for a link that is over: did any authenticate, and what do they say to that?"""
         self.holding = True
-        self.receive(keys, path_id, cid, datagrams, now)
+        self.receive(keys, path_id, cid, datagrams, path, now)
         held, self._held = self._held, []
         for frame in _frames_of(held):
             if isinstance(frame, frames.Close):
@@ -232,6 +259,7 @@ class Transport:
         try:
             lone = frames.lone_stream(payload)
             if lone is not None:
+                self._used = True
                 self._on_stream(lone, now)
                 return True
             parsed = frames.parse_frames(payload)
@@ -243,6 +271,8 @@ class Transport:
             _HANDLERS[kind](self, frame, now)
             if kind not in _NOT_ELICITING:
                 asks = True
+            if kind is not frames.PathChallenge and kind is not frames.PathResponse:
+                self._used = True
         return asks
 
     def _on_stream(self, frame: frames.Stream, _now: Instant) -> None:
@@ -257,8 +287,10 @@ class Transport:
         """Somebody measures, or waits for a sign of life: acknowledge at once."""
         self._pinged = True
 
-    def _on_path_response(self, _frame: frames.PathResponse, _now: Instant) -> None:
-        """We challenge nobody yet: an answer without a question means nothing."""
+    def _on_path_response(self, frame: frames.PathResponse, _now: Instant) -> None:
+        way = self.paths.answered(frame.token)
+        if way is not None:
+            self.facts.validated = way
 
     def _on_max_data(self, frame: frames.MaxData, _now: Instant) -> None:
         self.streams.on_max_data(frame.limit)
@@ -276,7 +308,8 @@ class Transport:
         self.streams.on_stop(frame.stream, frame.code)
 
     def _on_path_challenge(self, frame: frames.PathChallenge, _now: Instant) -> None:
-        self._challenges.append(frame.token)
+        assert self._arriving is not None
+        self._answers.append((self._arriving, frame.token))
 
     def _on_close(self, frame: frames.Close, _now: Instant) -> None:
         self.facts.close = frame
@@ -400,6 +433,7 @@ class Transport:
         if not self.streams.pending():
             recovery.app_limited()
         self._pack_beside_the_window(out, now)
+        self._pack_probes(out, now)
         if out:
             self.last_sent = now
         return out
@@ -453,8 +487,61 @@ class Transport:
             ack.ranges[0][1],
         )
 
+    # --- other paths --------------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """The path that data takes."""
+        return self.paths.active.path
+
+    def challenge(self, way: Way) -> None:
+        """Ask on `way` whether the peer is there."""
+        self._probing[way] = None
+
+    def move(self, way: Way, now: Instant) -> None:
+        """Data takes this validated way from now on; what was learned of the old one is void."""
+        self.paths.use(way)
+        self.recovery.path_changed(now)
+        if way.challenged_at is not None:
+            self.recovery.seed_rtt(now - way.challenged_at)
+        self.mtu.path_changed(now)
+        self.recovery.resized(self.mtu.size)
+        self.resume()
+
+    def resume(self) -> None:
+        """The peer is back: what was in flight is sent again now, not at the next timeout."""
+        self.recovery.probe()
+        self._send_again()
+        self.probe()
+
+    def _pack_probes(self, out: list[Transmit], now: Instant) -> None:
+        """PATH frames, each on the way that it is about; beside the window, for they are few."""
+        answers: dict[Way, list[bytes]] = {}
+        while self._answers:
+            way, token = self._answers.popleft()
+            answers.setdefault(way, []).append(frames.encode_path_response(token))
+            if not way.validated:
+                self._probing[way] = None
+        probing, self._probing = self._probing, {}
+        for way in probing:
+            token = self.paths.challenge(way, now)
+            answers.setdefault(way, []).append(frames.encode_path_challenge(token))
+        for way, parts in answers.items():
+            payload = b"".join(parts)
+            if not way.may_send(len(payload) + OVERHEAD):
+                continue
+            number = self.packets_sent
+            datagrams = self.epochs.current.seal.seal(way.id, number, [payload])
+            self.packets_sent += 1
+            way.sent += len(datagrams[0])
+            item = (ItemKind.PATH_CHALLENGE,)
+            self.recovery.sent(
+                Sent(number, number, now, len(datagrams[0]), eliciting=False, items=(item,))
+            )
+            out.append(Transmit(way.path, datagrams))
+
     def _has_small_frames(self) -> bool:
-        return bool(self.streams.control_due or self._pings or self.datagrams or self._challenges)
+        return bool(self.streams.control_due or self._pings or self.datagrams)
 
     def _lone_datagram(self, room: int) -> tuple[bytes, list[Item], bool]:
         """A DATAGRAM too large to stand beside an ACK."""
@@ -463,9 +550,6 @@ class Transport:
 
     def _small_frames(self, parts: list[bytes], items: list[Item], room: int) -> bool:
         """Append what is due besides stream data and ACKs; whether there was any."""
-        while self._challenges:
-            parts.append(frames.encode_path_response(self._challenges.popleft()))
-            items.append((ItemKind.PATH_RESPONSE,))
         while self._pings:
             parts.append(frames.PING)
             items.append((ItemKind.PING, self._pings.popleft()))
@@ -490,14 +574,15 @@ class Transport:
         now: Instant,
     ) -> Transmit:
         first = self.packets_sent
-        datagrams = self.epochs.current.seal.seal(PATH_ID, first, payloads)
+        way = self.paths.active
+        datagrams = self.epochs.current.seal.seal(way.id, first, payloads)
         self.packets_sent += len(datagrams)
         if eliciting:
             self._probe_wanted = False
         last = first + len(datagrams) - 1
         sent = Sent(first, last, now, len(datagrams[0]), eliciting, items, run)
         self.recovery.sent(sent)
-        return Transmit(self.path, datagrams)
+        return Transmit(way.path, datagrams)
 
     def close_datagram(self, code: CloseCode, text: str) -> Transmit:
         """A packet with a CLOSE, outside recovery."""
@@ -507,7 +592,7 @@ class Transport:
         """Packets that nobody acknowledges; none when the keys have sealed all they may."""
         if self.epochs.current.seal.sealed + len(payloads) > EPOCH_PACKETS_MAX:
             return []
-        datagrams = self.epochs.current.seal.seal(PATH_ID, self.packets_sent, payloads)
+        datagrams = self.epochs.current.seal.seal(self.paths.active.id, self.packets_sent, payloads)
         self.packets_sent += len(datagrams)
         return datagrams
 

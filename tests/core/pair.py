@@ -206,6 +206,9 @@ class Pair:
     dialer: Side
     seed: str
     network: Network = calm
+    translate: Callable[[Parcel], Parcel | None] = lambda parcel: parcel  # a NAT on the way
+    asleep: Side | None = None  # suspended: it neither hears nor notices time
+    also_dialer: Address | None = None  # of a second socket of the dialer
     now: Instant = 0
     links: int = 0
     parcels: list[Parcel] = field(factory=list)
@@ -298,9 +301,12 @@ class Pair:
         for data in action.datagrams:
             parcel = Parcel(action.path.local, action.path.remote, data)
             self.parcels.append(parcel)
+            passed = self.translate(parcel)
+            if passed is None:
+                continue
             for delay in self.network(parcel):
                 self._count += 1
-                heappush(self._flying, (self.now + delay, self._count, parcel))
+                heappush(self._flying, (self.now + delay, self._count, passed))
 
     def _write(self, side: Side, action: Persist) -> None:
         disk = side.disk
@@ -351,13 +357,14 @@ class Pair:
             yield self._writing[0][0], self._finish_writing
         for side in self.sides:
             deadline = side.endpoint.deadline
-            if deadline is not None:
+            if deadline is not None and side is not self.asleep:
                 yield deadline.at, lambda side=side: self._wake(side)  # type: ignore[misc]
 
     def _arrive(self) -> None:
         _, _, parcel = heappop(self._flying)
         for side in self.sides:
-            if side.address == parcel.to:
+            also = self.also_dialer if side is self.dialer else None
+            if parcel.to in (side.address, also) and side is not self.asleep:
                 self.do(side, DatagramReceived(Path(parcel.to, parcel.source), parcel.data))
 
     def _finish_writing(self) -> None:

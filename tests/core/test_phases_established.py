@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clawchat.core.phases.commands import Report, SendClose
+from clawchat.core.phases.commands import Report, ReportRestored, SendClose
 from clawchat.core.phases.established import (
     TABLE,
     Begun,
@@ -89,7 +89,7 @@ def test_silence_ends_a_link_as_a_timeout(before: tuple[Signal, ...]) -> None:
 def test_a_suspect_link_is_live_again_when_something_is_heard() -> None:
     model = life(*SUSPECT)
     TABLE.fire(model, Heard(0))
-    assert (model.phase, model.out) == (Phase.LIVE, [])
+    assert (model.phase, model.out) == (Phase.LIVE, [ReportRestored()])
 
 
 def test_a_closing_link_says_close_to_whatever_comes_and_reports_nothing_more() -> None:

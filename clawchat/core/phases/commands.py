@@ -54,6 +54,31 @@ class Fail:
 
 
 @frozen
+class ProbePaths:
+    """Ask on every known path whether the peer is there."""
+
+
+@frozen
+class AskForPort:
+    """Ask for another local port."""
+
+
+@frozen
+class StopAsking:
+    """Probe no more, and send nothing."""
+
+
+@frozen
+class ReportSuspect:
+    """Tell the application that the path is suspect."""
+
+
+@frozen
+class ReportRestored:
+    """Tell the application that the peer is back."""
+
+
+@frozen
 class SendClose:
     """Send a CLOSE now."""
 

@@ -1,7 +1,7 @@
 """The phase *established*: the life of a link from its handshake to its end.
 
 Rules: a data or ACK frame never fires here; `Heard` is fired only where it changes something.
-Left to others: roaming and the return to punching, which will give SUSPECT more to do.
+Left to others: which paths there are, and the move to another (`core.paths`, `core.link`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from typing import TypeAlias
 
 from attrs import define, field, frozen
 
-from clawchat.core.phases.commands import Report, SendClose
+from clawchat.core.phases.commands import (
+    AskForPort,
+    ProbePaths,
+    Report,
+    ReportRestored,
+    ReportSuspect,
+    SendClose,
+    StopAsking,
+)
 from clawchat.core.table import Origin, Row, Signal, Table
 from clawchat.errors import CloseCode
 
@@ -22,7 +30,8 @@ class Phase(Enum):
 
     STARTING = "the handshake is not far enough to carry data"
     LIVE = "data flows"
-    SUSPECT = "probes are unanswered; they go on"
+    SUSPECT = "probes are unanswered; every known path is being probed, with all keys kept"
+    ASLEEP = "the dialer was lost; its keys are kept until it comes back, nothing is sent"
     CLOSING = "the link is over; packets in flight are answered with CLOSE"
     CLOSED = "gone"
 
@@ -46,6 +55,34 @@ class HandshakeFailed(Signal):
 @frozen
 class ProbesUnanswered(Signal):
     """Two probe timeouts went by without an acknowledgement."""
+
+    origin = Origin.TIMER
+
+
+@frozen
+class Disturbed(Signal):
+    """The network changed or the machine woke up."""
+
+    origin = Origin.LOCAL
+
+
+@frozen
+class ProbeDue(Signal):
+    """The paths of a suspect link are due for another probe."""
+
+    origin = Origin.TIMER
+
+
+@frozen
+class HopDue(Signal):
+    """A dialer's path has been suspect for long."""
+
+    origin = Origin.TIMER
+
+
+@frozen
+class AsleepDue(Signal):
+    """A listener's path has been suspect for very long."""
 
     origin = Origin.TIMER
 
@@ -106,7 +143,8 @@ class Destroyed(Signal):
     by_peer: bool
 
 
-LifeCommand: TypeAlias = SendClose | Report
+RoamingCommand: TypeAlias = ReportSuspect | ProbePaths | AskForPort | StopAsking | ReportRestored
+LifeCommand: TypeAlias = SendClose | Report | RoamingCommand
 
 
 @define
@@ -130,6 +168,26 @@ def report_peers(life: Life, event: PeerClosed) -> None:
 
 def report_silence(life: Life, _event: SilenceDue) -> None:
     life.out.append(Report(CloseCode.TIMEOUT, "nothing came from the peer", by_peer=False))
+
+
+def probe_paths(life: Life, _event: Signal) -> None:
+    life.out.append(ProbePaths())
+
+
+def report_suspect(life: Life, _event: Signal) -> None:
+    life.out.append(ReportSuspect())
+
+
+def report_restored(life: Life, _event: Heard) -> None:
+    life.out.append(ReportRestored())
+
+
+def stop_asking(life: Life, _event: AsleepDue) -> None:
+    life.out.append(StopAsking())
+
+
+def ask_for_port(life: Life, _event: HopDue) -> None:
+    life.out.append(AskForPort())
 
 
 def report_destroyed(life: Life, event: Destroyed) -> None:
@@ -159,8 +217,37 @@ TABLE: Table[Life] = Table(
         ),
         Row(Phase.LIVE, HandshakeFailed, Phase.CLOSED, do=(report_own,)),
         Row(Phase.SUSPECT, HandshakeFailed, Phase.CLOSED, do=(report_own,)),
-        Row(Phase.LIVE, ProbesUnanswered, Phase.SUSPECT),
-        Row(Phase.SUSPECT, Heard, Phase.LIVE),
+        Row(Phase.ASLEEP, HandshakeFailed, Phase.CLOSED, do=(report_own,)),
+        Row(Phase.LIVE, ProbesUnanswered, Phase.SUSPECT, do=(report_suspect, probe_paths)),
+        Row(
+            Phase.LIVE,
+            Disturbed,
+            Phase.LIVE,
+            do=(probe_paths,),
+            because="the peer learns our new address from the probe, before anything is missed",
+        ),
+        Row(Phase.SUSPECT, Disturbed, Phase.SUSPECT, do=(probe_paths,)),
+        Row(Phase.SUSPECT, ProbeDue, Phase.SUSPECT, do=(probe_paths,)),
+        Row(
+            Phase.SUSPECT,
+            HopDue,
+            Phase.SUSPECT,
+            do=(ask_for_port,),
+            because="a NAT may have lost its mapping for the old port for good",
+        ),
+        Row(
+            Phase.SUSPECT,
+            AsleepDue,
+            Phase.ASLEEP,
+            do=(stop_asking,),
+            because="a listener cannot call: whoever moved or slept will, and finds its keys",
+        ),
+        Row(Phase.SUSPECT, Heard, Phase.LIVE, do=(report_restored,)),
+        Row(Phase.ASLEEP, Heard, Phase.LIVE, do=(report_restored,)),
+        Row(Phase.ASLEEP, Disturbed, Phase.SUSPECT, do=(probe_paths,)),
+        Row(Phase.ASLEEP, SilenceDue, Phase.CLOSED, do=(report_silence,)),
+        Row(Phase.ASLEEP, CloseAsked, Phase.CLOSING, do=(report_own, send_close)),
+        Row(Phase.ASLEEP, Violated, Phase.CLOSING, do=(report_own, send_close)),
         Row(Phase.LIVE, SilenceDue, Phase.CLOSED, do=(report_silence,)),
         Row(Phase.SUSPECT, SilenceDue, Phase.CLOSED, do=(report_silence,)),
         Row(Phase.LIVE, CloseAsked, Phase.CLOSING, do=(report_own, send_close)),
@@ -191,6 +278,7 @@ TABLE: Table[Life] = Table(
         Row(Phase.STARTING, Destroyed, Phase.CLOSED, do=(report_destroyed,)),
         Row(Phase.LIVE, Destroyed, Phase.CLOSED, do=(report_destroyed,)),
         Row(Phase.SUSPECT, Destroyed, Phase.CLOSED, do=(report_destroyed,)),
+        Row(Phase.ASLEEP, Destroyed, Phase.CLOSED, do=(report_destroyed,)),
         Row(
             Phase.CLOSING,
             Destroyed,
@@ -201,6 +289,9 @@ TABLE: Table[Life] = Table(
         Row(Phase.CLOSING, ClosingOver, Phase.CLOSED),
     ),
     ignores={
+        (Phase.STARTING, Disturbed): "the HELLO goes on as it is",
+        (Phase.CLOSING, Disturbed): "it is closing",
+        (Phase.CLOSED, Disturbed): "it is closed",
         (Phase.CLOSING, CloseAsked): "it is closing",
         (Phase.CLOSED, CloseAsked): "it is closed",
         (Phase.CLOSED, HandshakeFailed): "it is closed",

@@ -379,6 +379,11 @@ class Recovery:
         self._probe_base = now
         return outcome
 
+    def probe(self) -> None:
+        """Owe probes now: the path is new, or works again."""
+        self.pto_count = 0
+        self.probes = PROBES
+
     def oldest(self) -> list[Sent]:
         """The first `PROBES` packets still in flight, one record each, for a probe to carry again.
 

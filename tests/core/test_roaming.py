@@ -1,0 +1,197 @@
+"""Roaming: rebinding, a noticed change, outage, sleep, several paths (PROTOCOL.md "Paths").
+
+Left to others: whole networks with faults (`tests/simulation`), sockets (`tests/drivers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from attrs import evolve
+
+from clawchat.core.actions import HopPort, PathChanged, PathRestored, PathSuspect, StreamData
+from clawchat.core.credential import Address, Path
+from clawchat.core.events import Disturbed, StreamClass, Write, stream_id
+from clawchat.core.instant import HOUR, MILLISECOND, SECOND, Instant
+from clawchat.core.paths import AMPLIFICATION, WAYS_MAX, Paths
+from tests.core.pair import (
+    DIALER,
+    LISTENER,
+    Pair,
+    Parcel,
+    calm,
+    dead,
+    linked_pair,
+    seeded,
+)
+
+CHAT = stream_id(1, StreamClass.INTERACTIVE, dialer=True)
+OUTSIDE = Address("198.51.100.7", 40000)
+ELSEWHERE = Address("203.0.113.9", 50000)
+
+
+def streaming() -> Pair:
+    """A pair in the middle of an answer that the listener streams."""
+    pair = linked_pair()
+    pair.do(pair.dialer, Write(1, CHAT, b"question"))
+    pair.run(SECOND)
+    return pair
+
+
+def tokens(pair: Pair, count: int, every: Instant = 50 * MILLISECOND) -> list[Instant]:
+    """Stream tokens to the dialer; when each batch of them arrived."""
+    arrived: list[Instant] = []
+    for _ in range(count):
+        pair.do(pair.listener, Write(-1, CHAT, b"token "))
+        seen = len(pair.dialer.all(StreamData))
+        pair.run(every)
+        if len(pair.dialer.all(StreamData)) > seen:
+            arrived.append(pair.now)
+    return arrived
+
+
+def behind(outside: Address) -> Callable[[Parcel], Parcel | None]:
+    """A NAT that shows the dialer as `outside`, and knows of no older mapping."""
+
+    def translate(parcel: Parcel) -> Parcel | None:
+        if parcel.to == LISTENER:
+            return evolve(parcel, source=outside)
+        if parcel.to == outside:
+            return evolve(parcel, to=DIALER)
+        return None
+
+    return translate
+
+
+def test_a_silent_rebinding_is_healed_within_three_seconds_and_no_token_is_lost() -> None:
+    pair = streaming()
+    tokens(pair, 20)
+    pair.translate = behind(OUTSIDE)
+    began = pair.now
+    arrived = tokens(pair, 80)
+    assert arrived[0] - began < 3 * SECOND
+    pair.run(SECOND)
+    assert pair.dialer.received(CHAT) == b"token " * 100
+    assert pair.listener.all(PathChanged) == [PathChanged(Path(LISTENER, OUTSIDE))]
+
+
+def test_a_change_that_the_host_notices_costs_a_round_trip() -> None:
+    pair = streaming()
+    tokens(pair, 20)
+    pair.translate = behind(OUTSIDE)
+    began = pair.now
+    pair.do(pair.dialer, Disturbed(1))
+    arrived = tokens(pair, 20, 10 * MILLISECOND)
+    assert arrived[0] - began < 20 * MILLISECOND + 50 * MILLISECOND
+    pair.run(SECOND)
+    assert pair.dialer.received(CHAT) == b"token " * 40
+
+
+def test_an_outage_of_a_minute_ends_within_a_second_of_the_networks_return() -> None:
+    pair = streaming()
+    pair.network = dead
+    tokens(pair, 10)
+    pair.run(60 * SECOND)
+    assert pair.dialer.all(PathSuspect)
+    pair.network = calm
+    pair.run(SECOND)
+    assert pair.dialer.received(CHAT) == b"token " * 10
+    (restored,) = pair.dialer.all(PathRestored)
+    assert restored.after_ns > 55 * SECOND
+
+
+def test_a_dialer_that_slept_for_eight_hours_finds_its_link_within_a_second() -> None:
+    pair = streaming()
+    pair.network = dead
+    tokens(pair, 10)
+    pair.asleep = pair.dialer
+    pair.run(8 * HOUR)
+    pair.asleep = None
+    pair.network = calm
+    pair.do(pair.dialer, Disturbed(1))
+    pair.run(SECOND)
+    assert pair.dialer.received(CHAT) == b"token " * 10
+    assert not pair.dialer.closed
+    assert not pair.listener.closed
+
+
+def test_a_suspect_dialer_asks_for_another_port_after_ten_seconds_and_moves_to_it() -> None:
+    pair = streaming()
+    pair.network = lambda parcel: calm(parcel) if ELSEWHERE in (parcel.source, parcel.to) else ()
+    tokens(pair, 5)
+    pair.run_until(lambda: bool(pair.dialer.acts(HopPort)), 20 * SECOND)
+    assert pair.dialer.acts(HopPort) == [HopPort(1, (LISTENER,))]
+    pair.also_dialer = ELSEWHERE
+    pair.do(pair.dialer, Disturbed(1, (Path(ELSEWHERE, LISTENER),)))
+    pair.run(SECOND)
+    assert pair.dialer.transport().path == Path(ELSEWHERE, LISTENER)
+    assert pair.listener.transport().path == Path(LISTENER, ELSEWHERE)
+    assert pair.dialer.received(CHAT) == b"token " * 5
+
+
+def test_a_new_path_shows_none_of_the_old_connection_ids() -> None:
+    pair = streaming()
+    before = {parcel.data[:8] for parcel in pair.parcels}
+    pair.translate = behind(OUTSIDE)
+    pair.parcels.clear()
+    pair.do(pair.dialer, Disturbed(1))
+    pair.run(5 * SECOND)
+    pair.parcels.clear()
+    tokens(pair, 5)
+    to_dialer = {parcel.data[:8] for parcel in pair.parcels if parcel.source == LISTENER}
+    assert to_dialer
+    assert not to_dialer & before
+
+
+def test_a_challenge_that_nobody_answers_moves_nothing() -> None:
+    pair = streaming()
+    pair.network = lambda parcel: () if parcel.to == OUTSIDE else calm(parcel)
+    pair.do(pair.dialer, Disturbed(1, (Path(OUTSIDE, LISTENER),)))
+    pair.run(5 * SECOND)
+    assert pair.dialer.transport().path == Path(DIALER, LISTENER)
+    assert tokens(pair, 3)
+
+
+# --- numbers ----------------------------------------------------------------------------------
+
+
+def test_an_address_that_is_not_validated_gets_three_times_what_came_from_it() -> None:
+    paths = Paths(Path(DIALER, LISTENER), seeded("paths"))
+    way = paths.heard(Path(DIALER, OUTSIDE), 100)
+    assert way.may_send(AMPLIFICATION * 100)
+    assert not way.may_send(AMPLIFICATION * 100 + 1)
+    way.sent = AMPLIFICATION * 100
+    assert not way.may_send(1)
+    token = paths.challenge(way, 0)
+    assert paths.answered(token) is way
+    assert way.may_send(1 << 20)
+
+
+def test_only_the_right_token_validates_and_only_once() -> None:
+    paths = Paths(Path(DIALER, LISTENER), seeded("paths"))
+    way = paths.heard(Path(DIALER, OUTSIDE), 100)
+    token = paths.challenge(way, 0)
+    assert paths.challenge(way, 1) == token, "a lost challenge is repeated as it was"
+    assert paths.answered(bytes(8)) is None
+    assert paths.answered(token) is way
+    assert paths.answered(token) is None
+
+
+def test_many_addresses_take_bounded_memory_and_never_the_way_in_use() -> None:
+    paths = Paths(Path(DIALER, LISTENER), seeded("paths"))
+    for port in range(1, 1000):
+        paths.heard(Path(DIALER, Address("192.0.2.1", port)), 100)
+    assert len(paths) == WAYS_MAX
+    assert paths.active in list(paths)
+
+
+@pytest.mark.parametrize("moves", [1, 40])
+def test_every_way_gets_an_id_that_the_peer_can_read(moves: int) -> None:
+    pair = streaming()
+    for move in range(moves):
+        pair.translate = behind(Address("198.51.100.7", 40000 + move))
+        pair.do(pair.dialer, Disturbed(1))
+        pair.run(2 * SECOND)
+        assert tokens(pair, 2), f"lost after {move} moves"
+    assert not pair.dialer.closed
