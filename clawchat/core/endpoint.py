@@ -162,8 +162,7 @@ class Endpoint:
         if not agenda:
             return None
         at, _, link = agenda[0]
-        reason = link.next_timer()
-        return Deadline(at, "nothing any more" if reason is None else reason[1].name)
+        return Deadline(at, link.agenda_why)
 
     # --- what can be asked --------------------------------------------------------------------
 
@@ -208,7 +207,7 @@ class Endpoint:
         if link.agenda_at is None or due[0] < link.agenda_at:
             # A later deadline keeps its old entry: looking too early is harmless, and an active
             # link then does not fill the agenda.
-            link.agenda_at = due[0]
+            link.agenda_at, link.agenda_why = due[0], due[1].name
             self._agenda_count += 1
             heappush(self._agenda, (due[0], self._agenda_count, link))
 

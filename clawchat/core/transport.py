@@ -412,6 +412,8 @@ class Transport:
         recovery, out = self.recovery, list[Transmit]()
         stop = self.packets_sent + packets_max
         while self.packets_sent < stop:
+            if not (recovery.probes or self._wants_to_send(now)):
+                break
             size = self.mtu.size
             room = recovery.room(now)
             if recovery.probes == 0 and room < size:
@@ -437,6 +439,16 @@ class Transport:
         if out:
             self.last_sent = now
         return out
+
+    def _wants_to_send(self, now: Instant) -> bool:
+        """Whether a packet is worth making now: most looks find that none is."""
+        ack_at = self.received.ack_at
+        return (
+            (ack_at is not None and ack_at <= now)
+            or self._probe_wanted
+            or self._has_small_frames()
+            or self.streams.pending()
+        )
 
     def _pack_beside_the_window(self, out: list[Transmit], now: Instant) -> None:
         """A due acknowledgement and an MTU probe: neither waits for the congestion window."""

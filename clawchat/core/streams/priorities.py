@@ -22,15 +22,17 @@ def _rank(stream: int) -> int:
 class Priorities:
     """Queues of streams that may have something to send."""
 
-    __slots__ = ("_ahead", "_queues")
+    __slots__ = ("_ahead", "_queues", "waiting")
 
     def __init__(self) -> None:
         self._queues: tuple[list[int], list[int], list[int]] = ([], [], [])
         self._ahead = 0  # packets that went before waiting bulk
+        self.waiting = 0  # streams in all queues
 
     def add(self, stream: int) -> None:
         """`stream` has something to send. It must not be queued already."""
         self._queues[_rank(stream)].append(stream)
+        self.waiting += 1
 
     def pick(self) -> int | None:
         """The stream whose turn it is, None when no stream waits."""
@@ -53,6 +55,7 @@ class Priorities:
     def remove(self, stream: int) -> None:
         """The picked stream has nothing to send."""
         self._queues[_rank(stream)].remove(stream)
+        self.waiting -= 1
 
     def served(self, stream: int, packets: int) -> None:
         """The picked stream sent this many packets: it goes to the end of its queue."""

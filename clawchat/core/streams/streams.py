@@ -400,6 +400,8 @@ class Streams:
 
     def _next(self) -> tuple[int, SendStream, int] | None:
         """Whose turn it is, and its credit; streams without anything to send leave the queue."""
+        if not self._priorities.waiting:
+            return None
         while (stream := self._priorities.pick()) is not None:
             entry = self._live.get(stream)
             credit = self._credit if stream else _UNLIMITED
