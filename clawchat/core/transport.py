@@ -642,7 +642,7 @@ class Transport:
         at = self.mtu.probe_at
         if at is not None and not self.holding and (due is None or at < due[0]):
             due = at, Timer.PATH_MTU
-        if self.streams.pending():
+        if self._probe_wanted or self._has_small_frames() or self.streams.pending():
             at = self.recovery.room_at
             if at is not None and (due is None or at < due[0]):
                 due = at, Timer.PACING
