@@ -4,12 +4,15 @@ The largest delivery rate and the smallest round trip say how much the path hold
 rate with at most about twice that much in flight; look for more every few rounds (UP), let the
 queue that this made drain again (DOWN), and stay (CRUISE). Random loss does not slow us down.
 
-Two additions to draft-cardwell-iccrg-bbr. (1) Loss that remains while we send at the path's
+Additions to draft-cardwell-iccrg-bbr. (1) Loss that remains while we send at the path's
 rate or below is not ours: it is measured on packets sent in CRUISE and DOWN, and rate and window
 are raised to make up for most of it. A mistake corrects itself: since we make up for less than was
 measured, loss that was ours after all is less the next time. (2) A round of CRUISE with a long
 queue or much more loss than the base proves the rate wrong, so older samples are forgotten at
-once.
+once. (3) STARTUP paces at the window over a round trip at least, because a rate lags behind by
+one; and its window stops growing when acknowledgements in a row tell of a queue (as RFC 9406).
+(4) DOWN goes on until no queue of ours is left, so that the round trip is seen without PROBE_RTT,
+which would leave the path idle.
 
 Rules: deterministic; in flight never exceeds `window`.
 Left to others: pacing out the rate (`pacing`).
@@ -33,13 +36,14 @@ UP_GAIN: Final = 1.25
 DOWN_GAIN: Final = 0.75
 WINDOW_GAIN: Final = 2.0
 CRUISE_ROUNDS: Final = 6
+DOWN_ROUNDS: Final = 4  # at most: so much queue is not ours alone
 FULL_ROUNDS: Final = 3  # without `FULL_GROWTH`: the path is full
 FULL_GROWTH: Final = 1.25
 QUANTUM_NS: Final = 2 * MILLISECOND  # of the rate, on top: acknowledgements come in bursts
 UNPACED_RTT_NS: Final = 2 * MILLISECOND  # below this, a timer is coarser than the path
 MIN_RTT_LIFE_NS: Final = 10 * SECOND
 PROBE_RTT_NS: Final = 200 * MILLISECOND  # at most ...
-PROBE_RTT_TRIPS: Final = 10  # ... and this many round trips
+PROBE_RTT_TRIPS: Final = 4  # ... and this many round trips
 CROWDED_ROUNDS: Final = 3  # a queue that does not go away: the path must have become longer
 IDLE_NS: Final = 60 * SECOND  # after this long without traffic the model is old
 BASE_LOSS_PACKETS: Final = 32  # the fewest that say something about the base loss
@@ -47,8 +51,10 @@ BASE_LOSS_MEMORY: Final = 512
 BASE_LOSS_MAX: Final = 0.5
 BASE_LOSS_BORNE: Final = 0.05  # UP finds the rate again in spite of this much
 EXCESS_LOSS: Final = 0.2  # above the base, in CRUISE: the rate is wrong
+LOSSY_WINDOW_PACKETS: Final = 10  # the least where loss comes in bursts that take four
 LOSS_INTOLERABLE: Final = 0.5  # in STARTUP: the path is full
 TELLING_PACKETS: Final = 32
+TELLING_ACKS: Final = 8  # in a row that waited: a queue, and not chance (as in RFC 9406)
 
 
 @unique
@@ -100,6 +106,7 @@ class Bbr:
         "_round_since",
         "_round_starts",
         "_rounds",
+        "_waited_acks",
         "_window_before",
         "mode",
         "window",
@@ -124,6 +131,7 @@ class Bbr:
         self._full_rate = self._full_count = self._best_rate = 0
         self._crowded = 0  # rounds of CRUISE in a row with a queue
         self._probed_rtt_ns = 0  # the shortest round trip seen in PROBE_RTT
+        self._waited_acks = 0  # in a row, up to now
         self._window_before = 0  # PROBE_RTT
         self._rounds = 0  # in this mode
         self._round_starts = self._round_ends
@@ -147,7 +155,10 @@ class Bbr:
         rate = self.rate
         if self._min_rtt_ns < UNPACED_RTT_NS or rate == 0:
             return 0
-        return int(rate * _PACING[self.mode] / self._survivors)
+        rate = int(rate * _PACING[self.mode] / self._survivors)
+        if self.mode is Mode.STARTUP:
+            return max(rate, self.window * SECOND // self._min_rtt_ns)
+        return rate
 
     @property
     def _survivors(self) -> float:
@@ -158,13 +169,16 @@ class Bbr:
     def _least(self) -> int:
         """The smallest window; larger where bursts of loss would too often take all of it."""
         lossy = self._base_loss > 2 * BASE_LOSS_BORNE
-        return (INITIAL_WINDOW_PACKETS if lossy else MINIMUM_WINDOW_PACKETS) * self._datagram
+        return (LOSSY_WINDOW_PACKETS if lossy else MINIMUM_WINDOW_PACKETS) * self._datagram
+
+    @property
+    def _product(self) -> int:
+        """Bytes on the path when no queue stands."""
+        return int(self.rate * self._min_rtt_ns / SECOND / self._survivors)
 
     def _inflight(self, gain: float) -> int:
-        """Bytes in flight that fill the path `gain` times."""
-        rate = self.rate
-        product = rate * self._min_rtt_ns / SECOND
-        return int((gain * product + rate * QUANTUM_NS / SECOND) / self._survivors)
+        """Bytes in flight that fill the path `gain` times, and what comes in bursts."""
+        return int(gain * self._product + self.rate * QUANTUM_NS / SECOND / self._survivors)
 
     # --- news ---------------------------------------------------------------------------------
 
@@ -212,6 +226,7 @@ class Bbr:
             self._min_rtt_ns = rtt_ns
         if rtt_ns <= self._min_rtt_ns + self._min_rtt_ns // 16:
             self._min_rtt_at = now  # near enough to confirm it
+        self._waited_acks = self._waited_acks + 1 if self._waited(rtt_ns) else 0
         if self._round_min_rtt_ns == 0 or rtt_ns < self._round_min_rtt_ns:
             self._round_min_rtt_ns = rtt_ns
         if self.mode is Mode.PROBE_RTT and self._rounds >= 1:
@@ -219,7 +234,10 @@ class Bbr:
 
     def _queued(self) -> bool:
         """Whether every packet of this round waited in a queue."""
-        return self._round_min_rtt_ns > 1.25 * self._min_rtt_ns + 4 * MILLISECOND
+        return self._waited(self._round_min_rtt_ns)
+
+    def _waited(self, rtt_ns: int) -> bool:
+        return rtt_ns > 1.25 * self._min_rtt_ns + 4 * MILLISECOND
 
     def _loss(self) -> float:
         """The share of this round's bytes that was lost; 0 when there were too few to tell."""
@@ -290,7 +308,7 @@ class Bbr:
                 self._end_cycle(now)
         elif mode is Mode.DOWN:
             if since > self._min_rtt_ns // 2 and (
-                in_flight <= self._inflight(1.0) or self._rounds >= 2
+                in_flight <= self._product or self._rounds >= DOWN_ROUNDS
             ):
                 self._enter(Mode.CRUISE, now)
         elif since > min(PROBE_RTT_NS, PROBE_RTT_TRIPS * self._min_rtt_ns) and self._rounds >= 2:
@@ -337,6 +355,7 @@ class Bbr:
             return
         limit = max(self._inflight(WINDOW_GAIN), least)
         if self.mode is Mode.STARTUP:
-            self.window = max(self.window, min(self.window + acked, limit))
+            if self._waited_acks < TELLING_ACKS:
+                self.window = max(self.window, min(self.window + acked, limit))
         else:
             self.window = max(least, min(self.window + acked, limit))

@@ -14,7 +14,8 @@ from clawchat.core.instant import SECOND, Instant
 from clawchat.core.recovery.contents import Sent
 from clawchat.core.recovery.rtt import Rtt
 
-INITIAL_WINDOW_PACKETS: Final = 10
+INITIAL_WINDOW_PACKETS: Final = 32  # the first round trip's, as Chromium's QUIC has it: ...
+INITIAL_BURST_PACKETS: Final = 10  # ... RFC 9002's ten at once, the others paced over it
 MINIMUM_WINDOW_PACKETS: Final = 4
 RENO_MINIMUM_PACKETS: Final = 2
 
@@ -62,7 +63,7 @@ class NewReno:
     )
 
     def __init__(self, datagram: int) -> None:
-        self.window = INITIAL_WINDOW_PACKETS * datagram
+        self.window = INITIAL_BURST_PACKETS * datagram
         self._datagram = datagram
         self._threshold: int | None = None  # of slow start
         self._since: Instant = -1  # recovery began: older losses are the same event

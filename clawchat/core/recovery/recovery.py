@@ -16,7 +16,7 @@ from attrs import Factory, define
 
 from clawchat.core.instant import SECOND, Instant
 from clawchat.core.recovery.bbr import Bbr
-from clawchat.core.recovery.congestion import Congestion
+from clawchat.core.recovery.congestion import INITIAL_BURST_PACKETS, Congestion
 from clawchat.core.recovery.contents import ItemKind, Sent
 from clawchat.core.recovery.pacing import Pacer
 from clawchat.core.recovery.ranges import RangeSet
@@ -85,7 +85,7 @@ class Recovery:
         self.max_datagram = max_datagram
         self.rtt = Rtt()
         self.congestion = controller(max_datagram)
-        self._pacer = Pacer(now, self.congestion.window)
+        self._pacer = Pacer(now, INITIAL_BURST_PACKETS * max_datagram)
         self._flight: list[Sent] = []
         self._acks: list[Sent] = []
         self._lost: list[Sent] = []
@@ -136,7 +136,7 @@ class Recovery:
         """
         packet = self.max_datagram
         room = self.congestion.window - self.in_flight
-        rate = self.congestion.pacing_rate
+        rate = self._pacing_rate
         if rate:
             # A rate that was measured while little was sent may be far too low: the initial
             # window in each round trip is always fair.
@@ -148,10 +148,17 @@ class Recovery:
         return max(room, self.probes * packet)
 
     @property
+    def _pacing_rate(self) -> int:
+        """The controller's; before the first acknowledgement the window over one round trip."""
+        if self.rtt.sampled:
+            return self.congestion.pacing_rate
+        return self.congestion.window * SECOND // max(self.rtt.smoothed, GRANULARITY_NS)
+
+    @property
     def room_at(self) -> Instant | None:
         """When pacing lets more go, after `room` said 0; None when only the window holds us."""
         packet = self.max_datagram
-        if self.congestion.window - self.in_flight < packet or not self.congestion.pacing_rate:
+        if self.congestion.window - self.in_flight < packet or not self._pacing_rate:
             return None
         return self._pacer.opens_at(packet)
 
@@ -424,7 +431,7 @@ class Recovery:
         self.congestion = controller(self.max_datagram)
         for record in self._flight:
             self.congestion.on_sent(record, self.in_flight)
-        self._pacer = Pacer(now, self.congestion.window)
+        self._pacer = Pacer(now, INITIAL_BURST_PACKETS * self.max_datagram)
         self._threshold, self._time_eighths = PACKET_THRESHOLD, TIME_EIGHTHS
         self.pto_count = 0
         self.probes = 0

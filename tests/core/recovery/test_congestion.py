@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clawchat.core.instant import MILLISECOND, SECOND, Instant
 from clawchat.core.recovery.bbr import IDLE_NS, Bbr, Mode
-from clawchat.core.recovery.congestion import NewReno
+from clawchat.core.recovery.congestion import INITIAL_WINDOW_PACKETS, NewReno
 from clawchat.core.recovery.contents import Sent
 from clawchat.core.recovery.rtt import Rtt
 
@@ -83,8 +83,9 @@ def acked(bbr: Bbr, number: int, count: int, at: Instant, now: Instant) -> None:
     bbr.on_acked([record], 0, rtt(), now)
 
 
-def test_bbr_does_not_pace_before_it_knows_a_rate() -> None:
+def test_nobody_paces_before_a_rate_is_known() -> None:
     assert Bbr(SIZE).pacing_rate == 0
+    assert NewReno(SIZE).pacing_rate == 0
 
 
 def test_bbr_does_not_pace_what_is_faster_than_a_timer() -> None:
@@ -96,10 +97,33 @@ def test_bbr_does_not_pace_what_is_faster_than_a_timer() -> None:
 
 def test_bbr_starts_at_nearly_three_times_the_rate_it_saw() -> None:
     bbr = Bbr(SIZE)
-    acked(bbr, 0, 10, SECOND, SECOND + RTT_NS)
-    assert bbr.rate == 10 * SIZE * SECOND // RTT_NS
+    acked(bbr, 0, 32, SECOND, SECOND + RTT_NS)
+    assert bbr.rate == 32 * SIZE * SECOND // RTT_NS
     assert 2.7 < bbr.pacing_rate / bbr.rate < 2.8
     assert bbr.mode is Mode.STARTUP
+
+
+def test_bbr_sends_its_window_in_a_round_trip_while_the_rate_lags_behind() -> None:
+    bbr = Bbr(SIZE)
+    acked(bbr, 0, 2, SECOND, SECOND + RTT_NS)
+    assert bbr.pacing_rate == bbr.window * SECOND // RTT_NS
+
+
+def test_bbr_stops_growing_when_acknowledgements_in_a_row_tell_of_a_queue() -> None:
+    bbr = Bbr(SIZE)
+    acked(bbr, 0, 32, SECOND, SECOND + RTT_NS)
+    began = SECOND + RTT_NS
+    flight = [Sent(40 * n, 40 * n + 39, began, SIZE) for n in range(1, 13)]
+    for record in flight:
+        bbr.on_sent(record, SIZE)
+    windows = []
+    for number, record in enumerate(flight):
+        waited = RTT_NS if number else 0
+        bbr.on_acked([record], SIZE, rtt(), began + RTT_NS + waited + number)
+        windows.append(bbr.window)
+    assert bbr.mode is Mode.STARTUP
+    assert windows[0] < windows[3] < windows[7]
+    assert windows[8:] == [windows[8]] * 4
 
 
 def test_bbr_begins_again_after_a_long_silence() -> None:
@@ -109,7 +133,7 @@ def test_bbr_begins_again_after_a_long_silence() -> None:
     assert bbr.rate > 0
     bbr.on_sent(Sent(11, 11, 2 * SECOND + IDLE_NS, SIZE), 0)
     assert bbr.rate == 0
-    assert bbr.window == 10 * SIZE
+    assert bbr.window == INITIAL_WINDOW_PACKETS * SIZE
 
 
 def test_bbr_falls_to_its_least_window_when_nothing_came_through() -> None:
@@ -121,8 +145,8 @@ def test_bbr_falls_to_its_least_window_when_nothing_came_through() -> None:
 
 def test_bbr_takes_larger_datagrams() -> None:
     bbr = Bbr(SIZE)
-    bbr.resized(9000)
-    assert bbr.window == 4 * 9000
+    bbr.resized(16384)
+    assert bbr.window == 4 * 16384
 
 
 def test_bbr_does_not_take_what_was_limited_by_the_application_for_the_path() -> None:

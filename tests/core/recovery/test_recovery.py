@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawchat.core.instant import MILLISECOND, SECOND, Instant
-from clawchat.core.recovery.congestion import NewReno
+from clawchat.core.recovery.congestion import INITIAL_WINDOW_PACKETS, NewReno
 from clawchat.core.recovery.contents import Item, ItemKind, Run, Sent
 from clawchat.core.recovery.recovery import (
     LOST_KEPT_MAX,
@@ -334,12 +334,21 @@ def test_losses_from_before_the_first_sample_do_not_count_as_persistent() -> Non
 # --- the window -------------------------------------------------------------------------------
 
 
-def test_the_first_flight_has_ten_packets() -> None:
+def test_the_first_flight_has_ten_packets_at_once_and_the_others_over_a_round_trip() -> None:
     end = Recovery(0, SIZE)
+    end.seed_rtt(RTT)
     assert end.room(0) == 10 * SIZE
     send(end, 0, 9, 0)
     assert end.room(0) == 0
-    assert end.room_at is None
+    sent, now = 10, 0
+    while (opens := end.room_at) is not None:
+        assert opens > now
+        now = opens
+        assert end.room(now) >= SIZE
+        send(end, sent, sent, now)
+        sent += 1
+    assert sent == INITIAL_WINDOW_PACKETS
+    assert RTT // 2 < now < RTT
 
 
 def test_less_than_a_packet_is_no_room() -> None:
@@ -361,11 +370,12 @@ def test_pacing_says_when_it_opens() -> None:
     assert end.room(opens) >= SIZE
 
 
-def test_without_a_rate_there_is_no_pacing() -> None:
-    end = recovery()
+def test_a_path_that_is_faster_than_a_timer_is_not_paced() -> None:
+    end = Recovery(0, SIZE)
     send(end, 0, 0, 0)
+    end.acknowledged([(0, 0)], 0, MILLISECOND)
+    assert end.room(MILLISECOND) == end.cwnd
     assert end.room_at is None
-    assert end.room(0) == 9 * SIZE
 
 
 def test_a_sender_that_says_it_has_nothing_does_not_grow_its_window() -> None:
@@ -411,7 +421,8 @@ def test_another_path_begins_with_a_fresh_window_and_round_trip() -> None:
     end.due(end.deadline)
     changed = now + SECOND
     end.path_changed(changed)
-    assert (end.pto_count, end.probes, end.cwnd) == (0, 0, 10 * SIZE)
+    assert (end.pto_count, end.probes) == (0, 0)
+    assert end.cwnd == INITIAL_WINDOW_PACKETS * SIZE
     assert not end.rtt.sampled
     outcome = end.acknowledged([(1, 8)], 0, changed + SECOND)
     assert numbers(outcome.acked) == list(range(1, 9))
