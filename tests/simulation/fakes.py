@@ -46,6 +46,10 @@ class Fake:
     def deadline(self) -> Deadline | None:
         return None if self.wake is None else Deadline(self.wake, "because the test says so")
 
+    @property
+    def links(self) -> list[int]:
+        return []
+
     def link_stats(self, link: int) -> LinkStats:
         raise KeyError(link)
 

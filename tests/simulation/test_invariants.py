@@ -78,7 +78,7 @@ def test_sending_to_an_address_that_never_sent_anything_genuine_is_noticed() -> 
 
 def test_more_than_three_times_what_came_is_noticed() -> None:
     _, one, other = watched()
-    origin = Origin(other.name, 1, 0, 1)
+    origin = Origin(other.name, 1, 0, 1, other.address)
     one.network.send(Parcel(ELSEWHERE, one.address, b"#" * 100, origin))
     one.timeline.run_until(SECOND)
     act(one, Transmit(Path(one.address, ELSEWHERE), [bytes(300)]))
@@ -103,7 +103,7 @@ def test_a_phase_that_a_stranger_or_a_replay_changes_is_noticed(genuine: bool) -
                 one.traced("table", Dummy.ONE, "Event", Dummy.TWO)
 
     one.endpoint = Gullible(fake.dice)
-    origin = Origin(other.name, 1, 0, 1) if genuine else None
+    origin = Origin(other.name, 1, 0, 1, other.address) if genuine else None
     for copy in range(2):
         one.network.send(Parcel(other.address, one.address, b"#hello", origin))
         if genuine and copy == 0:

@@ -35,7 +35,7 @@ def send_many(
     for number in range(count):
         timeline.run_until(number * every_ns)
         data = number.to_bytes(4, "big") + bytes(size - 4)
-        network.send(Parcel(HERE, THERE, data, Origin("here", 1, timeline.now, number)))
+        network.send(Parcel(HERE, THERE, data, Origin("here", 1, timeline.now, number, HERE)))
     timeline.run_until(timeline.now + 10 * SECOND)
     return network, ear.heard
 

@@ -24,7 +24,8 @@ Told = Callable[[bool], None]
 
 @define
 class _Writing:
-    pairing: Pairing
+    file_id: bytes
+    pairing: Pairing | None  # None: what was kept is destroyed
     told: Told
     fails: bool
 
@@ -38,13 +39,21 @@ class Disk:
     write_ns: int = 5 * MILLISECOND
     full: bool = False
     kept: dict[bytes, Pairing] = field(factory=dict)
+    destroyed: dict[bytes, None] = field(factory=dict)
     on_durable: Callable[[Pairing], None] | None = None
     _under_way: deque[_Writing] = field(factory=deque)
     _life: int = 0
 
     def write(self, pairing: Pairing, told: Told) -> None:
         """Begin to make `pairing` durable; `told(True)` or `told(False)` follows."""
-        self._under_way.append(_Writing(pairing, told, self.full))
+        self._enqueue(_Writing(pairing.file_id, pairing, told, self.full))
+
+    def destroy(self, file_id: bytes) -> None:
+        """Begin to destroy a pairing: it is never kept again. A full disk does not hinder that."""
+        self._enqueue(_Writing(file_id, None, lambda _kept: None, False))
+
+    def _enqueue(self, writing: _Writing) -> None:
+        self._under_way.append(writing)
         if len(self._under_way) == 1:
             self._begin()
 
@@ -78,7 +87,10 @@ class Disk:
         writing.told(not writing.fails)
 
     def _keep(self, writing: _Writing) -> None:
-        if not writing.fails:
-            self.kept[writing.pairing.file_id] = writing.pairing
+        if writing.pairing is None:
+            self.kept.pop(writing.file_id, None)
+            self.destroyed[writing.file_id] = None
+        elif not writing.fails:
+            self.kept[writing.file_id] = writing.pairing
             if self.on_durable is not None:
                 self.on_durable(writing.pairing)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum, unique
 from functools import partial
 from random import Random
@@ -23,6 +24,9 @@ from attrs import define, field
 from clawchat.core.actions import (
     Action,
     BootstrapContent,
+    Destroy,
+    DestroyIdentity,
+    HopPort,
     LinkStats,
     Notice,
     Notify,
@@ -32,12 +36,12 @@ from clawchat.core.actions import (
     Withdraw,
 )
 from clawchat.core.credential import Address, Path
-from clawchat.core.events import DatagramReceived, Event, Persisted, PersistFailed
+from clawchat.core.events import DatagramReceived, Disturbed, Event, Persisted, PersistFailed
 from clawchat.core.instant import MICROSECOND, Deadline, Instant
 from clawchat.drivers.simulator.clock import HostClock, Timeline
 from clawchat.drivers.simulator.disk import Disk
 from clawchat.drivers.simulator.network import Network, Origin, Parcel
-from clawchat.errors import Drop
+from clawchat.errors import Drop, LocalError
 
 RECEIVE_BUFFER = 4 * 1024 * 1024  # bytes a socket holds while nobody reads it
 SEGMENTS_MAX = 64  # datagrams that one receive call can hand over together
@@ -58,6 +62,8 @@ class Driven(Protocol):
     def actions(self, now: Instant) -> list[Action]: ...
     @property
     def deadline(self) -> Deadline | None: ...
+    @property
+    def links(self) -> list[int]: ...
     def link_stats(self, link: int) -> LinkStats: ...
 
 
@@ -132,6 +138,7 @@ class Host:
     power: Power = Power.DOWN
     incarnation: int = 0
     endpoint: Driven | None = None
+    sockets: list[Address] = field(factory=list)
     _inbox: deque[Parcel] = field(factory=deque)
     _inbox_bytes: int = 0
     _wake_at: int | None = None
@@ -150,7 +157,7 @@ class Host:
         self._inbox.clear()
         self._inbox_bytes = 0
         self._wake_at = None
-        self.network.attach(self.address, self)
+        self._bind(self.address)
         dice = Random(f"{self.seed}/{self.name}/{self.incarnation}").randbytes
         self.endpoint = self.build(self, self.now, self.clock.unix(self.timeline.now), dice)
         self._tell("started")
@@ -164,7 +171,9 @@ class Host:
         self.power = Power.DOWN
         self.endpoint = None
         self._wake_at = None
-        self.network.detach(self.address)
+        for address in self.sockets:
+            self.network.detach(address)
+        self.sockets.clear()
         self.disk.crash(survivors)
         self._tell("killed")
         self.application.stopped(self)
@@ -181,7 +190,31 @@ class Host:
             self.power = Power.RUNNING
             self._wake_at = None
             self._tell("resumed")
+            self._disturb()
             self._wake_by(self.timeline.now)
+
+    def _bind(self, address: Address) -> None:
+        self.network.attach(address, self)
+        self.sockets.append(address)
+
+    def _disturb(self) -> None:
+        """What a driver does when it notices that the machine was asleep."""
+        assert self.endpoint is not None
+        for link in self.endpoint.links:
+            with suppress(LocalError):  # not established yet, or not any more
+                self._handle(Disturbed(link), [])
+
+    def _hop(self, action: HopPort) -> None:
+        """Another socket, on another port; the old ones stay until the process ends."""
+        port = self.address.port
+        while Address(self.address.host, port) in self.sockets:
+            port = self.rng.randint(49_152, 65_535)
+        here = Address(self.address.host, port)
+        self._bind(here)
+        self._tell(f"hopped to {here}")
+        paths = tuple(Path(here, remote) for remote in action.remotes)
+        with suppress(LocalError):  # the link has ended meanwhile
+            self._handle(Disturbed(action.link, paths), [])
 
     def move(self, address: Address) -> None:
         """Bind another address from now on (only between two processes)."""
@@ -293,7 +326,7 @@ class Host:
                 if len(parcels[-1].data) < size:
                     break  # a shorter datagram ends a batch
             self._inbox_bytes -= sum(len(parcel.data) for parcel in parcels)
-            path = Path(self.address, first.source)
+            path = Path(first.destination, first.source)
             if len(parcels) == 1:
                 self._handle(DatagramReceived(path, first.data), parcels)
             else:
@@ -309,6 +342,7 @@ class Host:
         following = self._inbox[0]
         return (
             following.source == first.source
+            and following.destination == first.destination
             and 0 < len(following.data) <= len(first.data)
             and following.origin is not None
             and first.origin is not None
@@ -351,6 +385,12 @@ class Host:
             self.application.noticed(self, action.link, action.notice)
         elif isinstance(action, Persist):
             self._persist(action)
+        elif isinstance(action, Destroy):
+            self.disk.destroy(action.file_id)
+        elif isinstance(action, DestroyIdentity):
+            self.identity = self.rng.randbytes(len(self.identity))
+        elif isinstance(action, HopPort):
+            self._hop(action)
         elif isinstance(action, Publish):
             self.application.published(self, action.content)
         else:
@@ -361,8 +401,10 @@ class Host:
         parcels = []
         for data in action.datagrams:
             self._serial += 1
-            origin = Origin(self.name, self.incarnation, self.timeline.now, self._serial)
-            parcels.append(Parcel(self.address, action.path.remote, data, origin))
+            origin = Origin(
+                self.name, self.incarnation, self.timeline.now, self._serial, action.path.local
+            )
+            parcels.append(Parcel(action.path.local, action.path.remote, data, origin))
         for watcher in self.watchers:
             watcher.sent(self, parcels)
         for parcel in parcels:

@@ -17,9 +17,9 @@ from attrs import define, field, frozen
 
 from clawchat.core.actions import Action, Closed, CredentialReused, Established, Notify
 from clawchat.core.credential import Address
-from clawchat.core.events import Dial, Event
+from clawchat.core.events import Dial, Disturbed, Event
 from clawchat.core.instant import MILLISECOND, SECOND
-from clawchat.core.phases import answering
+from clawchat.core.phases import answering, established
 from clawchat.drivers.simulator.host import Host
 from clawchat.drivers.simulator.network import Parcel
 from clawchat.drivers.simulator.shoulder import RESTING, LinkSight, Seals, sights
@@ -29,7 +29,7 @@ AMPLIFICATION = 3  # PROTOCOL.md "Life of a link"
 EPOCHS_MAX = 3  # one previous, one current, one next
 WIPE_PROBES = 3  # PROTOCOL.md "Key ratchet": an old epoch is readable for so many timeouts,
 PROBE_NS_MIN = 25 * MILLISECOND  # each of which is a round trip and at least this
-PHASE_NS_MAX = 100 * SECOND  # no phase but a resting one lasts longer, whatever the network does
+PHASE_NS_MAX = 200 * SECOND  # no phase but a resting one lasts longer, whatever the network does
 PENDING_NS_MAX = 31 * SECOND  # nor does an answered HELLO that nobody proves
 UNREAD = (Drop.SEAL, Drop.STRANGER)
 
@@ -73,7 +73,7 @@ class _Process:
     validated: set[Address] = field(factory=set)
     came: Counter[Address] = field(factory=Counter)
     went: Counter[Address] = field(factory=Counter)
-    handled: set[tuple[str, int, int]] = field(factory=set)
+    handled: set[tuple[str, int, int, Address]] = field(factory=set)
     changes: int = 0
     live: dict[int, bytes] = field(factory=dict)
     since: dict[tuple[int, int], tuple[Enum, int]] = field(factory=dict)
@@ -128,7 +128,7 @@ class Watch:
 
     def handling(self, host: Host, event: Event, parcels: list[Parcel]) -> None:
         process = self.process(host)
-        if isinstance(event, Dial):
+        if isinstance(event, Dial | Disturbed):
             process.dialled.update(path.remote for path in event.paths)
         if not parcels:
             return
@@ -136,8 +136,11 @@ class Watch:
         self._unread_before = _unread(host)
         source = parcels[0].source
         process.came[source] += sum(len(parcel.data) for parcel in parcels)
-        if parcels[0].origin is not None:
+        origin = parcels[0].origin
+        if origin is not None:
             process.genuine_from.add(source)
+            if origin.address == source and parcels[0].data[:8] in self._owners:
+                process.validated.add(source)
 
     def handled(self, host: Host, _event: Event, parcels: list[Parcel]) -> None:
         if not parcels or host.endpoint is None:
@@ -266,9 +269,11 @@ class Watch:
                 continue
             for sight in sights(host.endpoint):
                 if sight.phases[0] is not answering.Phase.REPLIED:
+                    # What a link that is lost or over was at matters to nobody.
+                    living = sight.phases[1] is established.Phase.LIVE
                     found += [
                         f"{host.name} link {sight.id}: {phase}"
-                        for phase in sight.phases
+                        for phase in (sight.phases if living else sight.phases[1:2])
                         if phase not in RESTING
                     ]
         return found
@@ -276,7 +281,10 @@ class Watch:
     def _established(self, host: Host, link: int, notice: Established) -> None:
         self.established += 1
         process = self.process(host)
-        process.validated.add(notice.path.remote)
+        if not notice.dialer:
+            # A REPLY went there and a first packet came from there: PROTOCOL.md takes that for
+            # proof, although somebody who copies both faster than they travel can forge it.
+            process.validated.add(notice.path.remote)
         process.live[link] = notice.handshake_hash
         truth = self.links.setdefault(
             notice.handshake_hash, _LinkTruth(notice.file_id, notice.generation)
@@ -315,7 +323,7 @@ def _is_news(process: _Process, parcels: list[Parcel]) -> bool:
     for parcel in parcels:
         origin = parcel.origin
         if origin is not None:
-            name = (origin.host, origin.incarnation, origin.serial)
+            name = (origin.host, origin.incarnation, origin.serial, parcel.source)
             news = news or name not in process.handled
             process.handled.add(name)
     return news

@@ -55,12 +55,13 @@ class Conditions:
 
 @frozen
 class Origin:
-    """The truth about a datagram: which process made it, when, and its place in the record."""
+    """The truth about a datagram: which process made it, when, as which, and from where."""
 
     host: str
     incarnation: int
     sent_at: int
     serial: int
+    address: Address
 
 
 @define

@@ -97,6 +97,10 @@ class Recorder:
     def drops(self) -> Counter[Drop]:
         return self.inside.drops
 
+    @property
+    def links(self) -> list[int]:
+        return self.inside.links
+
     def link_stats(self, link: int) -> LinkStats:
         return self.inside.link_stats(link)
 

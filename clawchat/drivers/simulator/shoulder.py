@@ -30,6 +30,7 @@ RESTING: frozenset[Enum] = frozenset(
         answering.Phase.SETTLED,
         answering.Phase.LAPSED,
         established.Phase.LIVE,
+        established.Phase.ASLEEP,
         established.Phase.CLOSED,
         rotating_keys.DialerPhase.STEADY,
         rotating_keys.ListenerPhase.STEADY,
@@ -87,7 +88,7 @@ class Seals:
 class LinkSight:
     """What one link looks like inside. `phases` of the handshake, the link's life, the ratchet.
 
-    `sends` are the connection ids that its packets bear, one for each epoch it keeps.
+    `sends` are the connection ids that its packets bear, for each epoch and path that it keeps.
     """
 
     key: int
@@ -123,6 +124,7 @@ def _sight(link: Link) -> LinkSight:
         for keys in (epochs.previous, epochs.current, epochs.newest)
         if keys is not None
     }
+    ways = {way.id for way in transport.paths}
     root = b"" if model.root.wiped else sha256(model.root.reveal()).digest()
     return LinkSight(
         id(link),
@@ -132,5 +134,5 @@ def _sight(link: Link) -> LinkSight:
         tuple(sorted(kept)),
         model.epoch,
         root,
-        tuple(keys.seal.cid(0) for keys in kept.values()),
+        tuple(keys.seal.cid(way) for keys in kept.values() for way in ways),
     )

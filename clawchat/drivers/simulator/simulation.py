@@ -24,7 +24,7 @@ from clawchat.core.credential import Address, Pairing
 from clawchat.core.crypto.schedule import derive_credential
 from clawchat.core.events import PublishBootstrap, Remember
 from clawchat.core.instant import HOUR, MILLISECOND, SECOND
-from clawchat.drivers.simulator.build import build_endpoint
+from clawchat.drivers.simulator.build import build_any_endpoint, build_endpoint
 from clawchat.drivers.simulator.clock import HostClock, Timeline
 from clawchat.drivers.simulator.disk import Disk
 from clawchat.drivers.simulator.faults import CALM, Fault, FaultKind, Plan, Script, draw
@@ -38,8 +38,8 @@ from clawchat.drivers.simulator.workload import Answerer, Caller, Deed, Party, T
 LISTENER = Address("10.0.0.1", 50_000)
 STRANGER = Address("10.66.66.66", 6_666)
 EPOCH_UNIX_NS = 1_790_000_000 * SECOND  # some day in 2026
-SETTLE_NS = 120 * SECOND  # in calm weather everything must be done after this long
-REST_NS = 20 * SECOND  # and after this long more, nothing may be awaited by anybody
+SETTLE_NS = 200 * SECOND  # in calm weather everything must be done after this long
+REST_NS = 60 * SECOND  # and after this long more, nothing may be awaited by anybody
 MEET_NS = 20 * SECOND  # in calm weather a pair must have met again after this long
 
 DIALERS_DEEDS = {
@@ -155,7 +155,7 @@ class Simulation:
         self.seed = str(seed)
         self.plan = plan
         self.script = script or draw(plan, self.seed)
-        self.world = World(self.seed, write_ns=self.script.write_ns)
+        self.world = World(self.seed, build=build_any_endpoint, write_ns=self.script.write_ns)
         self._offers: list[BootstrapContent] = []
         self._asked_at = -1
         self.listener_app = Answerer(
