@@ -21,7 +21,15 @@ from time import monotonic
 from types import TracebackType
 from typing import Final
 
-from clawchat.core.actions import LinkStats, Notice, Persist, Publish, Withdraw
+from clawchat.core.actions import (
+    Destroy,
+    DestroyIdentity,
+    LinkStats,
+    Notice,
+    Persist,
+    Publish,
+    Withdraw,
+)
 from clawchat.core.config import Config
 from clawchat.core.credential import Address, Pairing
 from clawchat.core.events import Event, Persisted, PersistFailed
@@ -43,11 +51,22 @@ class Driver:
         sockets: Sequence[UdpSocket],
         *,
         persist: Callable[[Pairing], None],
+        erase: Callable[[Destroy | DestroyIdentity], None] | None = None,
         publisher: Publisher | None = None,
     ) -> None:
-        self.publish_error: StoreError | None = None  # why the last bootstrap file failed
+        """`persist` and `erase` are a store's `save` and `erase`.
+
+        Without `erase` a `Compromised` pairing is yours to remove from where it is kept.
+        """
+        self.publish_error: StoreError | None = (
+            None  # why the last bootstrap file failed
+        )
+        self.erase_error: StoreError | None = (
+            None  # what could not be destroyed on disk
+        )
         self._engine = Engine(config, sockets, self)
         self._save = persist
+        self._erase = erase
         self._publisher = publisher
         self._notices: deque[tuple[int, Notice]] = deque()
         self._selector = selectors.DefaultSelector()
@@ -124,7 +143,9 @@ class Driver:
             if self._selector.get_key(sock).events != wanted:
                 self._selector.modify(sock, wanted, sock)
         wait = self._engine.wait_seconds()
-        for key, ready in self._selector.select(wait if seconds is None else min(wait, seconds)):
+        for key, ready in self._selector.select(
+            wait if seconds is None else min(wait, seconds)
+        ):
             if ready & selectors.EVENT_WRITE:
                 self._engine.resume(key.data)
             if ready & selectors.EVENT_READ:
@@ -157,3 +178,12 @@ class Driver:
         except StoreError as error:
             log.error("%s", error)
             self.publish_error = error
+
+    def destroy(self, action: Destroy | DestroyIdentity) -> None:
+        """Overwrite and remove it now."""
+        try:
+            if self._erase is not None:
+                self._erase(action)
+        except StoreError as error:
+            log.error("%s", error)
+            self.erase_error = error

@@ -88,7 +88,8 @@ async def connect(
         def persist(pairing: Pairing) -> None:
             store.save(pairing, candidates=entry.candidates or known)
 
-        async with open_runner(config, _sockets(known, bind), persist=persist) as runner:
+        sockets = _sockets(known, bind)
+        async with open_runner(config, sockets, persist=persist, erase=store.erase) as runner:
             peer = runner.dial(LINK, entry.pairing, _paths(runner, known))
             await _established(peer, known, expires, timeout)
             await runner.in_thread(store.reached, file_id, peer.remote)
@@ -124,10 +125,13 @@ def first_pairing(content: BootstrapContent) -> Pairing:
 def _prepare(target: Target, store: Store, key: BootstrapKey | None) -> tuple[Entry, int]:
     """The entry to dial with, and when its file expires (0: it is kept already)."""
     if isinstance(target, Entry):
+        store.refuse_destroyed(target.pairing.file_id)
         return target, 0
     if isinstance(target, Pairing):
+        store.refuse_destroyed(target.file_id)
         return store.get(target.file_id) or Entry(target, target.file_id.hex()[:8]), 0
     content = target if isinstance(target, BootstrapContent) else read_bootstrap(target, key)
+    store.refuse_destroyed(content.file_id)
     kept = store.get(content.file_id)
     if kept is not None:
         return kept, 0

@@ -20,6 +20,8 @@ from typing import Final, Protocol
 
 from clawchat.core.actions import (
     Closed,
+    Destroy,
+    DestroyIdentity,
     Established,
     LinkStats,
     Notice,
@@ -38,8 +40,12 @@ from clawchat.drivers import clock
 from clawchat.drivers.sockets import UdpSocket
 from clawchat.errors import UnknownLink
 
-BURST: Final = 64  # system calls of one `receive`: then acknowledgements and others get a turn
-BACKLOG_MAX: Final = 256  # batches waiting for one socket; what comes beyond is lost on the way
+BURST: Final = (
+    64  # system calls of one `receive`: then acknowledgements and others get a turn
+)
+BACKLOG_MAX: Final = (
+    256  # batches waiting for one socket; what comes beyond is lost on the way
+)
 LATER: Final = 1 << 63  # an instant that never comes
 WAIT_SECONDS_MAX: Final = 10.0  # looks at the clock this often, to notice suspend
 
@@ -56,6 +62,9 @@ class Host(Protocol):
     def publish(self, action: Publish | Withdraw) -> None:
         """See that the bootstrap file is written or removed, in this order."""
 
+    def destroy(self, action: Destroy | DestroyIdentity) -> None:
+        """See that what is kept on disk is overwritten and removed, after every write before."""
+
 
 class Engine:
     """An endpoint, its sockets and what waits to be sent."""
@@ -71,14 +80,18 @@ class Engine:
         self.sockets: Final = {sock.address: sock for sock in sockets}
         self.links: Final[dict[int, None]] = {}  # dialled or established, and not over
         self.backlog: Final[dict[UdpSocket, deque[Transmit]]] = {}
-        self.credit_step: Final = min(config.limits.max_stream, config.limits.max_data) // 8
+        self.credit_step: Final = (
+            min(config.limits.max_stream, config.limits.max_data) // 8
+        )
         self.due: Instant = LATER  # when `turn` must be called; set by every turn
         self.overflowed = 0  # batches lost because a socket was blocked for long
         self._host = host
         self._turning = False
         self._news = False  # whether events came since the last actions
         self._credit = 0  # bytes consumed since the last turn
-        self._endpoint = Endpoint(config, now=clock.now(), unix_ns=time_ns(), entropy=entropy)
+        self._endpoint = Endpoint(
+            config, now=clock.now(), unix_ns=time_ns(), entropy=entropy
+        )
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -158,6 +171,8 @@ class Engine:
                     self._notify(action.link, action.notice)
                 elif isinstance(action, Persist):
                     self._host.persist(action)
+                elif isinstance(action, Destroy | DestroyIdentity):
+                    self._host.destroy(action)
                 else:
                     self._host.publish(action)
         deadline = endpoint.deadline
@@ -173,7 +188,9 @@ class Engine:
         while waiting:
             action = waiting.popleft()
             self._send(action)
-            if sock in self.backlog:  # it blocked again, and holds what was left of this one
+            if (
+                sock in self.backlog
+            ):  # it blocked again, and holds what was left of this one
                 self.backlog[sock].extend(waiting)
                 return
 

@@ -74,6 +74,28 @@ def remove(path: Path) -> None:
     sync_folder(path.parent)
 
 
+def shred(path: Path) -> None:
+    """Overwrite a file and remove it, durably; harmless when it is gone.
+
+    What a file system or a disk copied elsewhere (journals, snapshots, worn-out flash) stays.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | _NOFOLLOW | _BINARY)
+    except FileNotFoundError:
+        return
+    try:
+        os.write(handle, bytes(os.fstat(handle).st_size))
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    remove(path)
+
+
+def unfinished(path: Path) -> list[Path]:
+    """What killed processes left of writes to `path`."""
+    return sorted(path.parent.glob(f".{path.name}.*{UNFINISHED}"))
+
+
 def sweep(folder: Path) -> None:
     """Remove what killed processes left unfinished."""
     for left in folder.glob(f".*{UNFINISHED}"):

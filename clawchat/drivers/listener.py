@@ -14,14 +14,20 @@ from typing import Final
 
 import trio
 
-from clawchat.core.actions import CredentialReused, Notice
+from clawchat.core.actions import Compromised, CredentialReused, Notice, Receipt
 from clawchat.core.credential import Address
-from clawchat.core.events import Forget, PublishBootstrap, WithdrawBootstrap
+from clawchat.core.events import (
+    DeclareCompromised,
+    Forget,
+    PublishBootstrap,
+    WithdrawBootstrap,
+)
 from clawchat.drivers.feed import Feed
 from clawchat.drivers.on_trio import Runner
 from clawchat.drivers.peer import Peer, fingerprint
 from clawchat.drivers.publisher import Publisher
 from clawchat.drivers.store import Entry, Store
+from clawchat.errors import CompromiseReason
 
 
 class Listener:
@@ -39,7 +45,7 @@ class Listener:
         self.store: Final = store
         self._runner = runner
         self._accepted: deque[Peer] = deque()
-        self._feed = Feed[CredentialReused]()
+        self._feed = Feed[CredentialReused | Compromised]()
         self._changed = trio.lowlevel.ParkingLot()
         runner.accept = self._arrived
         runner.overheard = self._overheard
@@ -117,8 +123,25 @@ class Listener:
         self._runner.handle(Forget(file_id))
         await self._runner.in_thread(self.store.remove, file_id)
 
-    def notices(self) -> AsyncIterator[CredentialReused]:
-        """From now on: somebody used an old generation of a credential (a copied file).
+    async def declare_compromised(
+        self,
+        file_id: bytes = b"",
+        *,
+        reason: CompromiseReason = CompromiseReason.USER,
+        everything: bool = True,
+    ) -> tuple[Receipt, ...]:
+        """Destroy the pairing with a device, or with `everything` all of them and our own key.
+
+        Each device with a link is told; returns when all have answered or had ten seconds. Raises
+        `PairingDestroyed` when that was done before, and `NotErased` (a `StoreError` with the
+        receipts) when a file could not be removed.
+        """
+        event = DeclareCompromised(file_id, reason, everything)
+        return await self._runner.declare_compromised(event)
+
+    def notices(self) -> AsyncIterator[CredentialReused | Compromised]:
+        """From now on: somebody used an old generation of a credential (a copied file), or a
+        pairing was destroyed, by either side.
 
         Each call gives an iterator of its own; a reader 64 notices late loses the oldest.
         """
@@ -131,5 +154,5 @@ class Listener:
         self._changed.unpark_all()
 
     def _overheard(self, notice: Notice) -> None:
-        if isinstance(notice, CredentialReused):
+        if isinstance(notice, CredentialReused | Compromised):
             self._feed.put(notice)

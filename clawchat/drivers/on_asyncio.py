@@ -20,7 +20,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from clawchat.core.actions import LinkStats, Notice, Persist, Publish, Withdraw
+from clawchat.core.actions import (
+    Destroy,
+    DestroyIdentity,
+    LinkStats,
+    Notice,
+    Persist,
+    Publish,
+    Withdraw,
+)
 from clawchat.core.config import Config
 from clawchat.core.credential import Address, Pairing
 from clawchat.core.events import Event, Persisted, PersistFailed
@@ -42,13 +50,20 @@ class Driver:
         sockets: Sequence[UdpSocket],
         *,
         persist: Callable[[Pairing], None],
+        erase: Callable[[Destroy | DestroyIdentity], None] | None = None,
         publisher: Publisher | None = None,
     ) -> None:
-        self.publish_error: StoreError | None = None  # why the last bootstrap file failed
+        self.publish_error: StoreError | None = (
+            None  # why the last bootstrap file failed
+        )
+        self.erase_error: StoreError | None = (
+            None  # what could not be destroyed on disk
+        )
         self._loop = asyncio.get_running_loop()
         self._engine = Engine(config, sockets, self)
         self._notices: asyncio.Queue[tuple[int, Notice]] = asyncio.Queue()
         self._save = persist
+        self._erase = erase
         self._publisher = publisher
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="clawchat disk")
         self._turning: asyncio.TimerHandle | asyncio.Handle | None = None
@@ -139,6 +154,18 @@ class Driver:
         """Write or remove the bootstrap file in the disk thread."""
         self._disk.submit(self._do_publish, action)
 
+    def destroy(self, action: Destroy | DestroyIdentity) -> None:
+        """Overwrite and remove it in the disk thread."""
+        self._disk.submit(self._do_destroy, action)
+
+    def _do_destroy(self, action: Destroy | DestroyIdentity) -> None:
+        try:
+            if self._erase is not None:
+                self._erase(action)
+        except StoreError as error:
+            log.error("%s", error)
+            self.erase_error = error
+
     def _do_publish(self, action: Publish | Withdraw) -> None:
         try:
             if self._publisher is not None and isinstance(action, Publish):
@@ -151,7 +178,10 @@ class Driver:
             self.publish_error = error
 
     def _call(
-        self, back: Callable[[Persist, Future[None]], None], action: Persist, done: Future[None]
+        self,
+        back: Callable[[Persist, Future[None]], None],
+        action: Persist,
+        done: Future[None],
     ) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits for the answer
             self._loop.call_soon_threadsafe(back, action, done)
@@ -171,10 +201,15 @@ async def open_driver(
     sockets: Sequence[UdpSocket],
     *,
     persist: Callable[[Pairing], None],
+    erase: Callable[[Destroy | DestroyIdentity], None] | None = None,
     publisher: Publisher | None = None,
 ) -> AsyncIterator[Driver]:
-    """Run an endpoint on `sockets`, which are closed on the way out."""
-    driver = Driver(config, sockets, persist=persist, publisher=publisher)
+    """Run an endpoint on `sockets`, which are closed on the way out.
+
+    `persist` and `erase` are a store's `save` and `erase`. Without `erase` a `Compromised` pairing
+    is yours to remove from where it is kept.
+    """
+    driver = Driver(config, sockets, persist=persist, erase=erase, publisher=publisher)
     try:
         yield driver
     finally:

@@ -19,17 +19,28 @@ import trio
 
 from clawchat.core.actions import (
     Closed,
+    Compromised,
     CredentialReused,
+    Destroy,
+    DestroyIdentity,
     Established,
     LinkStats,
     Notice,
     Persist,
     Publish,
+    Receipt,
     Withdraw,
 )
 from clawchat.core.config import Config
 from clawchat.core.credential import Address, Pairing, Path
-from clawchat.core.events import Consumed, Dial, Event, Persisted, PersistFailed
+from clawchat.core.events import (
+    Consumed,
+    DeclareCompromised,
+    Dial,
+    Event,
+    Persisted,
+    PersistFailed,
+)
 from clawchat.core.instant import Instant
 from clawchat.drivers.engine import Engine
 from clawchat.drivers.peer import Peer
@@ -43,6 +54,15 @@ log = logging.getLogger("clawchat")
 Args = TypeVarTuple("Args")
 Result = TypeVar("Result")
 _Job: TypeAlias = Callable[[], Awaitable[None]]
+_Erase: TypeAlias = Callable[[Destroy | DestroyIdentity], None]
+
+
+class NotErased(StoreError):
+    """Pairings were destroyed in memory, but not all files of theirs could be."""
+
+    def __init__(self, error: StoreError, receipts: tuple[Receipt, ...]) -> None:
+        super().__init__(str(error))
+        self.receipts = receipts
 
 
 @asynccontextmanager
@@ -51,17 +71,22 @@ async def open_runner(
     sockets: Sequence[UdpSocket],
     *,
     persist: Callable[[Pairing], None],
+    erase: _Erase | None = None,
     publisher: Publisher | None = None,
 ) -> AsyncIterator[Runner]:
     """Run an endpoint on `sockets`, which are closed on the way out.
 
-    `persist` makes a pairing durable; it is called in a thread and may raise `StoreError`.
+    `persist` makes a pairing durable, `erase` destroys what is kept of one; both are called in a
+    thread and may raise `StoreError`. Without `erase` a `Compromised` pairing is yours to remove
+    from where it is kept.
     What the block raises comes out as it is, not wrapped in an `ExceptionGroup`.
     """
     trouble: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            runner = Runner(config, sockets, persist=persist, publisher=publisher)
+            runner = Runner(
+                config, sockets, persist=persist, erase=erase, publisher=publisher
+            )
             await nursery.start(runner.run)
             try:
                 yield runner
@@ -87,6 +112,7 @@ class Runner:
         *,
         persist: Callable[[Pairing], None],
         publisher: Publisher | None,
+        erase: _Erase | None = None,
     ) -> None:
         self.peers: Final[dict[int, Peer]] = {}
         self.accept: Callable[[Peer], None] = lambda peer: None
@@ -99,18 +125,27 @@ class Runner:
         self._shield = trio.CancelScope(shield=True)
         self._failed = False
         self._save_pairing = persist
+        self._erase = erase
+        self._receipts: dict[
+            bytes, Receipt | None
+        ] = {}  # of pairings that were destroyed
+        self._erase_error: StoreError | None = None
         self._publisher = publisher
         self._publish_error: StoreError | None = None
         self._published = False
         # Work on files, in the order in which it was asked for; one thread at a time.
         self._disk_jobs, self._disk_queue = trio.open_memory_channel[_Job](math.inf)
-        self._saving = 0  # credentials being written
+        self._saving = 0  # credentials being written or erased
         self._armed: Instant = 0  # what the timer task sleeps for
-        self._sleep: trio.CancelScope | None = None  # of the timer task, while it sleeps
+        self._sleep: trio.CancelScope | None = (
+            None  # of the timer task, while it sleeps
+        )
         self._resuming: set[UdpSocket] = set()
         self._changed = trio.lowlevel.ParkingLot()
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Run until `close`: one task for timers, one per socket for what arrives."""
         with self._shield:
             try:
@@ -156,6 +191,27 @@ class Runner:
         peer = self.peers[link] = Peer(self, link, dialer=True)
         self.handle(Dial(link, pairing, paths))
         return peer
+
+    async def declare_compromised(
+        self, event: DeclareCompromised
+    ) -> tuple[Receipt, ...]:
+        """Destroy pairings; a receipt for each, once every peer was told or had its ten seconds.
+
+        Raises `PairingDestroyed` when that was done before, and `NotErased`.
+        """
+        before = dict(self._receipts)
+        self.handle(event)
+        doomed = [file_id for file_id in self._receipts if file_id not in before]
+        while self._saving or any(
+            self._receipts[file_id] is None for file_id in doomed
+        ):
+            await self._changed.park()
+        receipts = tuple(
+            receipt for i in doomed if (receipt := self._receipts[i]) is not None
+        )
+        if self._erase_error is not None:
+            raise NotErased(self._erase_error, receipts)
+        return receipts
 
     async def published_since(self, attempts: int) -> None:
         """Wait for the next bootstrap file to be written. Raises `StoreError` if it is not."""
@@ -249,6 +305,10 @@ class Runner:
     def notify(self, link: int, notice: Notice) -> None:
         """Pass a notice to its peer; a link that was not dialled gets a peer when it is up."""
         peer = self.peers.get(link)
+        if isinstance(notice, Compromised):
+            self._receipts[notice.receipt.file_id] = notice.receipt
+            self._changed.unpark_all()
+            self.overheard(notice)
         if peer is not None:
             peer.arrived(notice)
             if type(notice) is Closed:
@@ -277,6 +337,23 @@ class Runner:
         """Write or remove the bootstrap file in a thread."""
         self._disk_jobs.send_nowait(partial(self._do_publish, action))
 
+    def destroy(self, action: Destroy | DestroyIdentity) -> None:
+        """Overwrite and remove it in a thread."""
+        if isinstance(action, Destroy):
+            self._receipts[action.file_id] = None
+        self._saving += 1
+        self._disk_jobs.send_nowait(partial(self._do_destroy, action))
+
+    async def _do_destroy(self, action: Destroy | DestroyIdentity) -> None:
+        try:
+            if self._erase is not None:
+                await trio.to_thread.run_sync(self._erase, action)
+        except StoreError as error:
+            log.error("%s", error)
+            self._erase_error = error
+        self._saving -= 1
+        self._changed.unpark_all()
+
     async def _do_persist(self, action: Persist) -> None:
         answer: Persisted | PersistFailed = Persisted(action.link, action.ticket)
         try:
@@ -287,7 +364,9 @@ class Runner:
             if peer is not None:
                 peer.store_error = error
             answer = PersistFailed(action.link, action.ticket)
-        with suppress(LocalError):  # the link ended meanwhile: nobody waits for the answer
+        with suppress(
+            LocalError
+        ):  # the link ended meanwhile: nobody waits for the answer
             self.handle(answer)
         self._saving -= 1
         self._changed.unpark_all()

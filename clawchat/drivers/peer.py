@@ -17,6 +17,7 @@ import trio
 
 from clawchat.core.actions import (
     Closed,
+    Compromised,
     CredentialReused,
     DatagramArrived,
     Established,
@@ -25,6 +26,7 @@ from clawchat.core.actions import (
     Notice,
     Observed,
     Ponged,
+    Receipt,
     StreamData,
     StreamDrained,
     StreamOpened,
@@ -35,6 +37,7 @@ from clawchat.core.actions import (
 from clawchat.core.credential import Address
 from clawchat.core.events import (
     Close,
+    DeclareCompromised,
     Event,
     Ping,
     RotateKeys,
@@ -45,9 +48,18 @@ from clawchat.core.events import (
 from clawchat.core.instant import SECOND
 from clawchat.drivers.feed import Feed
 from clawchat.drivers.stream import LinkStream
-from clawchat.errors import CloseCode, LinkClosed, LocalError, StoreError, UnknownLink
+from clawchat.errors import (
+    CloseCode,
+    CompromiseReason,
+    LinkClosed,
+    LocalError,
+    StoreError,
+    UnknownLink,
+)
 
-DATAGRAMS_KEPT: Final = 256  # unreliable datagrams waiting for the application; the oldest go
+DATAGRAMS_KEPT: Final = (
+    256  # unreliable datagrams waiting for the application; the oldest go
+)
 ROTATE_RETRY_SECONDS: Final = 0.25
 DRAIN_SECONDS: Final = 2.0  # how long a clean exit waits for acknowledgements
 
@@ -65,6 +77,11 @@ class Carrier(Protocol):
 
     def link_stats(self, link: int) -> LinkStats:
         """A snapshot of one link."""
+
+    async def declare_compromised(
+        self, event: DeclareCompromised
+    ) -> tuple[Receipt, ...]:
+        """Destroy pairings; a receipt for each."""
 
 
 def fingerprint(static: bytes) -> str:
@@ -85,7 +102,12 @@ class Peer:
         self.dialer: Final = dialer
         self.closed: Closed | None = None  # why the link ended, once it has
         self.observed: Address | None = None  # where the peer saw us come from
-        self.store_error: StoreError | None = None  # why the credential could not be kept
+        self.store_error: StoreError | None = (
+            None  # why the credential could not be kept
+        )
+        self.receipt: Receipt | None = (
+            None  # of the pairing's destruction, by whomever declared
+        )
         self._carrier = carrier
         self._established: Established | None = None
         self._streams: dict[int, LinkStream] = {}
@@ -95,7 +117,9 @@ class Peer:
         self._pings: dict[int, float | None] = {}
         self._pinged = 0
         self._epoch = 0
-        self._answered = False  # whether the peer has proved that it keeps the next credential
+        self._answered = (
+            False  # whether the peer has proved that it keeps the next credential
+        )
         self._feed = Feed[Notice]()
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -222,10 +246,28 @@ class Peer:
                     await self._changed.park()
         return self._epoch
 
+    async def declare_compromised(
+        self,
+        reason: CompromiseReason = CompromiseReason.USER,
+        *,
+        everything: bool = True,
+    ) -> Receipt:
+        """Destroy this pairing for good, telling the peer, who does likewise; what was destroyed.
+
+        With `everything`, all other pairings of this endpoint and its own key too; a listener that
+        is told so by its device does the same. Takes a round trip, or ten seconds when the peer
+        does not answer. Raises `PairingDestroyed` when it was done before, and `NotErased` (a
+        `StoreError` with the receipts) when a file could not be removed.
+        """
+        file_id = self.file_id
+        event = DeclareCompromised(file_id, reason, everything)
+        receipts = await self._carrier.declare_compromised(event)
+        return next(receipt for receipt in receipts if receipt.file_id == file_id)
+
     def notices(self) -> AsyncIterator[Notice]:
         """What happens to the link from now on, ending with `Closed`.
 
-        `Observed`, `KeysRotated`, `CredentialReused` and `Closed`; each call gives an iterator
+        `Observed`, `KeysRotated`, `CredentialReused`, `Compromised` and `Closed`; each call gives an iterator
         of its own. A reader more than 64 notices late loses the oldest.
         """
         reader = self._feed.reader()
@@ -260,7 +302,9 @@ class Peer:
     def close_soon(self, code: CloseCode = CloseCode.DONE, reason: str = "") -> None:
         """As `aclose`, from where nothing can be awaited."""
         if self.closed is None:
-            with suppress(UnknownLink):  # ended in this very turn: its notice is on the way
+            with suppress(
+                UnknownLink
+            ):  # ended in this very turn: its notice is on the way
                 self.handle(Close(self.link, code, reason))
 
     async def wait_established(self) -> None:
@@ -321,6 +365,8 @@ class Peer:
             self.observed = notice.address
         elif isinstance(notice, KeysRotated):
             self._epoch = notice.epoch
+        elif isinstance(notice, Compromised):
+            self.receipt = notice.receipt
         elif isinstance(notice, Closed):
             self.closed = notice
             for stream in list(self._streams.values()):

@@ -43,8 +43,8 @@ class Publisher:
     def withdraw(self) -> None:
         """Remove the file; harmless when there is none."""
         try:
-            if self.path.exists():
-                files.remove(self.path)
+            for left in (*files.unfinished(self.path), self.path):
+                files.shred(left)
         except OSError as error:
             raise self._explained(error) from error
 

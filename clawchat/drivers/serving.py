@@ -50,7 +50,9 @@ async def serve(
         sockets = _bind(host, port)
         pairings = [pairing for pairing in store.load() if not pairing.dialer]
         config = Config(identity=store.identity())
-        async with open_runner(config, sockets, persist=store.save, publisher=publisher) as runner:
+        async with open_runner(
+            config, sockets, persist=store.save, erase=store.erase, publisher=publisher
+        ) as runner:
             candidates = tuple(advertise) or _candidates(runner.addresses)
             listener = Listener(runner, store, candidates[:CANDIDATES_MAX], publisher)
             for pairing in pairings:

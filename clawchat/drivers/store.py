@@ -3,6 +3,7 @@
     identity.json            our X25519 key, made on first use
     pairings/<file id>.json  one per peer: credentials, name, addresses
     locks/<name>             held while a process uses a pairing (`Store.lock`)
+    destroyed/<file id>      of a pairing that was declared compromised: no secret, only its name
 
 Rules: every change is one atomic, synced file (`files`); a damaged file is named in a
 `StoreError` and never deleted or overwritten by itself; nothing is read twice, so two processes
@@ -23,6 +24,7 @@ from typing import Final
 
 from attrs import evolve, field, frozen
 
+from clawchat.core.actions import Destroy, DestroyIdentity
 from clawchat.core.credential import (
     FILE_ID_SIZE,
     HINT_SIZE,
@@ -42,6 +44,10 @@ STATE_DIR_VARIABLE: Final = "CLAWCHAT_STATE_DIR"
 FORMAT_VERSION: Final = 1
 NAME_MAX: Final = 40  # characters
 KEY_SIZE: Final = 32
+
+
+class PairingGone(StoreError):
+    """A pairing that was declared compromised is not used again."""
 
 
 class StoreBusy(StoreError):
@@ -77,6 +83,7 @@ class Store:
         self.folder: Final = Path(folder) if folder is not None else default_folder()
         self._pairings: Final = self.folder / "pairings"
         self._identity: Final = self.folder / "identity.json"
+        self._destroyed: Final = self.folder / "destroyed"
 
     def __repr__(self) -> str:
         return f"<Store {self.folder}>"
@@ -101,6 +108,7 @@ class Store:
 
         `candidates` are where the listener may be, if nothing is known about that yet.
         """
+        self.refuse_destroyed(pairing.file_id)
         entry = self._found(pairing.file_id)
         now = int(time())
         if entry is None:
@@ -118,6 +126,7 @@ class Store:
             if not self._pairings.exists():
                 return []
             files.sweep(self._pairings)
+            self._finish_what_was_begun()
             paths = sorted(self._pairings.glob("[0-9a-f]*.json"))
         entries = [self._read(path) for path in paths]
         return sorted(entries, key=lambda entry: (entry.paired, entry.pairing.file_id))
@@ -140,6 +149,66 @@ class Store:
             return
         others = tuple(other for other in entry.candidates if other != address)
         self._write(evolve(entry, candidates=(address, *others)[:16]))
+
+    # --- compromised --------------------------------------------------------------------------
+
+    def erase(self, action: Destroy | DestroyIdentity) -> None:
+        """Do what the core asks for."""
+        if isinstance(action, Destroy):
+            self.destroy(action.file_id)
+        else:
+            self.destroy_identity()
+
+    def destroy(self, file_id: bytes) -> None:
+        """Overwrite and remove a pairing, and never take it back.
+
+        The note comes first: whoever opens the store after a crash in between finishes.
+        """
+        note = self._note(file_id)
+        with self._explained(note):
+            files.private_folder(self.folder)
+            files.private_folder(self._destroyed)
+            files.write_private(note, _encode("note", {"destroyed": 0}))
+        self._finish_destroying(file_id)
+
+    def destroy_identity(self) -> None:
+        """Overwrite and remove our own key; `identity` makes another."""
+        with self._explained(self._identity):
+            for path in (*files.unfinished(self._identity), self._identity):
+                files.shred(path)
+
+    def refuse_destroyed(self, file_id: bytes) -> None:
+        """Raises `PairingGone` when this pairing was declared compromised here."""
+        note = self._note(file_id)
+        with self._explained(note):
+            if not note.exists():
+                return
+            done = _count(_decode("note", files.read_private(note)), "destroyed")
+        if not done:
+            self._finish_destroying(file_id)
+        path = self._path(file_id)
+        again = f", and remove {path}, which has come back" if path.exists() else ""
+        raise PairingGone(
+            f"the pairing {file_id.hex()[:8]} was declared compromised and destroyed: pair again"
+            f" with a new bootstrap file{again}. If you are sure that it may be used after all,"
+            f" remove {note}"
+        )
+
+    def _finish_destroying(self, file_id: bytes) -> None:
+        note, path = self._note(file_id), self._path(file_id)
+        with self._explained(path):
+            for left in (*files.unfinished(path), path):
+                files.shred(left)
+            files.write_private(note, _encode("note", {"destroyed": int(time())}))
+
+    def _finish_what_was_begun(self) -> None:
+        """A process was killed between the note and the end of the pairing."""
+        for note in sorted(self._destroyed.glob("[0-9a-f]*")):
+            if not _count(_decode("note", files.read_private(note)), "destroyed"):
+                self._finish_destroying(bytes.fromhex(note.name))
+
+    def _note(self, file_id: bytes) -> Path:
+        return self._destroyed / file_id.hex()
 
     # --- names --------------------------------------------------------------------------------
 
@@ -209,6 +278,10 @@ class Store:
         return self._read(path)
 
     def _read(self, path: Path) -> Entry:
+        with self._explained(path):
+            file_id = bytes.fromhex(path.stem)
+        if self._note(file_id).exists():
+            self.refuse_destroyed(file_id)
         with self._explained(path):
             entry = _to_entry(_decode("pairing", files.read_private(path)))
             if path.stem != entry.pairing.file_id.hex():

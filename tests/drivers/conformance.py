@@ -29,6 +29,7 @@ from attrs import define, field, frozen
 from clawchat.core.actions import (
     BootstrapContent,
     Closed,
+    Compromised,
     CredentialReused,
     DatagramArrived,
     Established,
@@ -47,6 +48,7 @@ from clawchat.core.crypto.schedule import derive_credential
 from clawchat.core.events import (
     Close,
     Consumed,
+    DeclareCompromised,
     Dial,
     Event,
     Ping,
@@ -61,7 +63,7 @@ from clawchat.core.events import (
 )
 from clawchat.core.instant import SECOND
 from clawchat.core.secret import Secret
-from clawchat.errors import BufferFull, CloseCode
+from clawchat.errors import BufferFull, CloseCode, CompromiseReason
 
 PATIENCE = 10.0  # seconds until a notice that should come is missed
 N = TypeVar("N")
@@ -297,6 +299,8 @@ def _line(notice: Notice) -> Line | None:
         return ("ponged", notice.token)
     if isinstance(notice, CredentialReused):
         return ("reused", notice.generation)
+    if isinstance(notice, Compromised):
+        return ("compromised", notice.receipt.reason.name, notice.receipt.by_peer)
     if isinstance(notice, Closed):
         return ("closed", notice.code.name, notice.by_peer)
     # Drained and granted come as often as timing has it, keys rotate by themselves at the start,
@@ -467,6 +471,21 @@ async def _settled(stage: Stage) -> None:
     await stage.listener.expect(KeysRotated, epoch=1)
 
 
+async def a_device_declares_that_it_is_compromised(stage: Stage) -> None:
+    await stage.linked()
+    await _settled(stage)
+    (pairing,) = [notice for _, notice in stage.dialer.told if isinstance(notice, Established)]
+    await stage.dialer.do(DeclareCompromised(pairing.file_id, CompromiseReason.DEVICE_LOST))
+    for side in (stage.dialer, stage.listener):
+        _, notice = await side.expect(Compromised)
+        assert notice.receipt.confirmed
+        assert notice.receipt.kept.generations == (1,)
+        assert notice.receipt.by_peer is (side is stage.listener)
+        await side.expect(Closed, code=CloseCode.COMPROMISED)
+    assert await stage.dialer.actor.crash() == []
+    assert await stage.listener.actor.crash() == []
+
+
 SCENARIOS = (
     Scenario("dial_and_close", dial_and_close),
     Scenario("listener_closes", listener_closes),
@@ -481,6 +500,7 @@ SCENARIOS = (
     Scenario("reconnect_with_the_next_generation", reconnect_with_the_next_generation),
     Scenario("the_listener_restarts", the_listener_restarts),
     Scenario("a_wrong_credential_gets_silence", a_wrong_credential_gets_silence, dial_seconds=1),
+    Scenario("a_device_declares_that_it_is_compromised", a_device_declares_that_it_is_compromised),
     Scenario("the_peer_vanishes", the_peer_vanishes, silence_seconds=1),
     Scenario(
         "a_second_file_is_needed_for_a_second_device",

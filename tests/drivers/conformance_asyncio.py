@@ -45,7 +45,11 @@ class AsyncioActor:
     async def start(self) -> None:
         machine = self._machine
         self.driver = Driver(
-            machine.config, [machine.bind()], persist=machine.save, publisher=machine.desk
+            machine.config,
+            [machine.bind()],
+            persist=machine.save,
+            erase=machine.erase,
+            publisher=machine.desk,
         )
 
 

@@ -61,7 +61,11 @@ class BlockingActor:
     async def start(self) -> None:
         machine = self._machine
         self.driver = Driver(
-            machine.config, [machine.bind()], persist=machine.save, publisher=machine.desk
+            machine.config,
+            [machine.bind()],
+            persist=machine.save,
+            erase=machine.erase,
+            publisher=machine.desk,
         )
 
 

@@ -8,7 +8,7 @@ from threading import Event
 
 from attrs import define, field
 
-from clawchat.core.actions import BootstrapContent
+from clawchat.core.actions import BootstrapContent, Destroy, DestroyIdentity
 from clawchat.core.config import Config
 from clawchat.core.credential import Address, Pairing
 from clawchat.core.crypto.bootstrap import BootstrapKey
@@ -56,6 +56,10 @@ class Machine:
 
     def save(self, pairing: Pairing) -> None:
         self.kept[pairing.file_id] = pairing
+
+    def erase(self, action: Destroy | DestroyIdentity) -> None:
+        if isinstance(action, Destroy):
+            del self.kept[action.file_id]
 
     def saved(self) -> list[Pairing]:
         return list(self.kept.values())

@@ -17,7 +17,11 @@ class RecordingRunner(Runner):
 
     def __init__(self, machine: Machine, told: trio.MemorySendChannel[tuple[int, Notice]]) -> None:
         super().__init__(
-            machine.config, [machine.bind()], persist=machine.save, publisher=machine.desk
+            machine.config,
+            [machine.bind()],
+            persist=machine.save,
+            erase=machine.erase,
+            publisher=machine.desk,
         )
         self.told = told
 

@@ -13,11 +13,13 @@ from clawchat.core.actions import (
     CredentialReused,
     DatagramArrived,
     Established,
+    Kept,
     KeysRotated,
     LinkStats,
     Notice,
     Observed,
     Ponged,
+    Receipt,
     StreamData,
     StreamDrained,
     StreamOpened,
@@ -29,6 +31,7 @@ from clawchat.core.credential import Address, Path
 from clawchat.core.events import (
     Close,
     Consumed,
+    DeclareCompromised,
     Event,
     Ping,
     ResetStream,
@@ -75,6 +78,13 @@ class Script:
 
     def link_stats(self, link: int) -> LinkStats:
         return LinkStats("live", 0, 3, PATH, 1, 1, 1200, 1, 0, 0, 0, 0, 0)
+
+    async def declare_compromised(self, event: DeclareCompromised) -> tuple[Receipt, ...]:
+        self.handle(event)
+        return tuple(
+            Receipt(file_id, event.reason, event.everything, False, True, True, Kept())
+            for file_id in (b"other file id...", event.file_id)
+        )
 
     def of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
