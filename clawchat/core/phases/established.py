@@ -217,7 +217,6 @@ TABLE: Table[Life] = Table(
         ),
         Row(Phase.LIVE, HandshakeFailed, Phase.CLOSED, do=(report_own,)),
         Row(Phase.SUSPECT, HandshakeFailed, Phase.CLOSED, do=(report_own,)),
-        Row(Phase.ASLEEP, HandshakeFailed, Phase.CLOSED, do=(report_own,)),
         Row(Phase.LIVE, ProbesUnanswered, Phase.SUSPECT, do=(report_suspect, probe_paths)),
         Row(
             Phase.LIVE,
