@@ -30,7 +30,7 @@ class CloseCode(IntEnum):
     FINAL_SIZE = 0x06  # a stream's end moved, or data came beyond it
     ACK = 0x07  # an acknowledgement for a packet that was never sent
     KEYS = 0x08  # a ratchet message that does not fit the ratchet's state
-    PARAMETERS = 0x09  # handshake parameters that cannot be used
+    # 0x09 is not used: parameters that cannot be used are dropped with the HELLO they came in.
     REPLACED = 0x0A  # the same device made a newer link
     REVOKED = 0x0B  # the listener no longer accepts this device
     LIMIT = 0x0C  # a resource limit of the closing side was reached

@@ -635,6 +635,8 @@ class Endpoint:
         self._touch(link)
 
     def _on_close(self, event: Close, now: Instant) -> None:
+        if event.code >= CloseCode.TIMEOUT:
+            raise LocalError(f"{event.code.name} is never sent to a peer")
         link = self._link(event.link)
         link.close(event.code, event.reason, now)
         self._touch(link)

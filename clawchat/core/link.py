@@ -300,7 +300,9 @@ class Link:
             self._after_overhearing(transport, now)
             return
         if self.handshake.phase is answering.Phase.REPLIED:
-            transport.paths = Paths(path, self._entropy)
+            # Of several addresses that got the REPLY only one belongs to who proves itself now.
+            alone = len(self._paths) == 1
+            transport.paths = Paths(path, self._entropy, validated=alone)
         self._guarded(
             now, lambda at: transport.receive(route.keys, route.path_id, cid, datagrams, path, at)
         )
@@ -371,6 +373,8 @@ class Link:
         try:
             code = CloseCode(frame.code)
         except ValueError:  # of a later version
+            code = CloseCode.INTERNAL
+        if code >= CloseCode.TIMEOUT:  # never sent: what it would mean is ours to say
             code = CloseCode.INTERNAL
         self._give_up_handshake(now)
         self._fire_life(established.PeerClosed(now, code, frame.reason), now)

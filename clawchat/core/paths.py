@@ -47,9 +47,10 @@ class Paths:
 
     __slots__ = ("_confirmed", "_entropy", "_made", "_ways", "active")
 
-    def __init__(self, first: Path, entropy: Entropy) -> None:
+    def __init__(self, first: Path, entropy: Entropy, *, validated: bool = True) -> None:
+        """`validated`: whether the peer proved already that it is at the other end of `first`."""
         self._entropy = entropy
-        self.active = Way(first, 0, validated=True)
+        self.active = Way(first, 0, validated=validated)
         self._ways = {first: self.active}
         self._confirmed = 0  # the highest id of which we know that the peer has seen it
         self._made = 0

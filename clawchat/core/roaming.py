@@ -160,6 +160,8 @@ class Roaming:
         if again:
             self._timers[Timer.PROBE] = now + self._probe_ns
             self._probe_ns = min(2 * self._probe_ns, PROBE_MAX)
+            if not self._dialer:  # one that was asleep must fall asleep again
+                self._timers.setdefault(Timer.ASLEEP, now + ASLEEP_AFTER)
 
     def sleep(self) -> None:
         """Stop asking; the peer will come."""
@@ -176,8 +178,6 @@ class Roaming:
         """The peer may have moved, or may be found where we looked for it: go there."""
         if facts.elsewhere is not None:
             self._wanted = facts.elsewhere
-            if not facts.elsewhere.validated:
-                self._transport.challenge(facts.elsewhere)
         found = facts.validated
         if self._wanted is not None and self._wanted.validated:
             found = self._wanted

@@ -193,16 +193,19 @@ class Transport:
                 self._look_for_compromised(fresh)
             else:
                 self._take(fresh, now)
-                self._look_where(self._arriving, moved_on=replay.largest > newest)
+                self._look_where(self._arriving, now, moved_on=replay.largest > newest)
         return len(fresh)
 
-    def _look_where(self, way: Way, *, moved_on: bool) -> None:
+    def _look_where(self, way: Way, now: Instant, *, moved_on: bool) -> None:
         """Whether the peer has moved: its newest packet with more than probes tells."""
         used, self._used = self._used, False
-        if way is self.paths.active:
+        if not (used and moved_on):
             return
-        if used and moved_on:
+        if way is not self.paths.active:
             self.facts.elsewhere = way
+        asked = way.challenged_at
+        if not way.validated and (asked is None or now - asked >= self.recovery.pto_ns):
+            self.challenge(way)
 
     def overhear(
         self,
@@ -418,11 +421,15 @@ class Transport:
             room = recovery.room(now)
             if recovery.probes == 0 and room < size:
                 break
+            if not self.paths.active.may_send(size):
+                break
             payload, items, eliciting = self._mixed(size - OVERHEAD, now)
             if payload:
                 out.append(self._seal([payload], tuple(items), None, eliciting, now))
                 continue
             packets = max(1, min(room // size, BATCH_BYTES // size, BATCH_PACKETS))
+            if not self.paths.active.validated:
+                packets = 1
             batch = self.streams.next_run(packets, size - OVERHEAD)
             if batch is None:
                 if recovery.probes or self._probe_wanted:
@@ -588,6 +595,8 @@ class Transport:
         first = self.packets_sent
         way = self.paths.active
         datagrams = self.epochs.current.seal.seal(way.id, first, payloads)
+        if not way.validated:
+            way.sent += sum(map(len, datagrams))
         self.packets_sent += len(datagrams)
         if eliciting:
             self._probe_wanted = False
@@ -621,6 +630,12 @@ class Transport:
         if self.recovery.probes and self.mtu.timed_out(self.recovery.pto_count, now):
             self.recovery.resized(self.mtu.size)
 
+    def _held_by_the_pacer(self) -> bool:
+        """Whether there is something to send, and only time is needed to send it."""
+        if not self.paths.active.may_send(self.mtu.size):
+            return False
+        return self._probe_wanted or self._has_small_frames() or self.streams.pending()
+
     def _send_again(self) -> None:
         """A probe carries what is oldest in flight, so that a lost tail needs no further round."""
         for sent in self.recovery.oldest():
@@ -642,7 +657,7 @@ class Transport:
         at = self.mtu.probe_at
         if at is not None and not self.holding and (due is None or at < due[0]):
             due = at, Timer.PATH_MTU
-        if self._probe_wanted or self._has_small_frames() or self.streams.pending():
+        if self._held_by_the_pacer():
             at = self.recovery.room_at
             if at is not None and (due is None or at < due[0]):
                 due = at, Timer.PACING

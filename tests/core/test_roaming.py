@@ -12,9 +12,11 @@ from attrs import evolve
 
 from clawchat.core.actions import HopPort, PathChanged, PathRestored, PathSuspect, StreamData
 from clawchat.core.credential import Address, Path
-from clawchat.core.events import Disturbed, StreamClass, Write, stream_id
+from clawchat.core.events import Close, Disturbed, StreamClass, Write, stream_id
 from clawchat.core.instant import HOUR, MILLISECOND, SECOND, Instant
 from clawchat.core.paths import AMPLIFICATION, WAYS_MAX, Paths
+from clawchat.core.wire.frames import encode_close
+from clawchat.errors import CloseCode, LocalError
 from tests.core.pair import (
     DIALER,
     LISTENER,
@@ -23,6 +25,9 @@ from tests.core.pair import (
     calm,
     dead,
     linked_pair,
+    losing,
+    make_pair,
+    pairing_of,
     seeded,
 )
 
@@ -195,3 +200,34 @@ def test_every_way_gets_an_id_that_the_peer_can_read(moves: int) -> None:
         pair.run(2 * SECOND)
         assert tokens(pair, 2), f"lost after {move} moves"
     assert not pair.dialer.closed
+
+
+def test_a_first_packet_by_way_of_a_stranger_reflects_no_more_than_three_times() -> None:
+    """Somebody repeats the HELLO and what follows from his own address, faster than the network."""
+    pair = make_pair()
+    pair.network = losing(lambda parcel: parcel.to == LISTENER and len(parcel.data) < 512)
+    pair.dial(pairing_of(pair.publish()))
+    hello = pair.parcels[0].data
+    pair.deliver(hello, to=pair.listener, source=OUTSIDE)
+    pair.run(100 * MILLISECOND)
+    first = pair.parcels[-1]
+    assert first.to == LISTENER
+    before = len(pair.parcels)
+    pair.deliver(first.data, to=pair.listener, source=OUTSIDE)
+    pair.do(pair.listener, Write(-1, stream_id(1, StreamClass.BULK, dialer=False), bytes(100_000)))
+    pair.run(2 * SECOND)
+    there = sum(len(sent.data) for sent in pair.parcels[before:] if sent.to == OUTSIDE)
+    assert 0 < there <= 3 * (len(first.data) + len(hello))
+    pair.network = calm
+    pair.run(5 * SECOND)
+    assert pair.listener.transport().path.remote == DIALER
+    assert len(pair.dialer.received(stream_id(1, StreamClass.BULK, dialer=False))) == 100_000
+
+
+def test_a_local_close_code_is_neither_sent_nor_believed() -> None:
+    pair = linked_pair()
+    with pytest.raises(LocalError, match="never sent"):
+        pair.do(pair.dialer, Close(1, CloseCode.TIMEOUT))
+    pair.say(pair.dialer, encode_close(CloseCode.STORE, "so they say"))
+    pair.run(SECOND)
+    assert pair.listener.closed[0].code is CloseCode.INTERNAL
