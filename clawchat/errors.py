@@ -68,7 +68,7 @@ class Drop(Enum):
     SUPERSEDED = "a valid envelope of a generation that was already replaced"
     EXPIRED = "a valid envelope of a bootstrap file whose time is over"
     BUSY = "a limit on handshakes or links was reached"
-    PATH = "a dialer's first packet from an address to which no REPLY went"
+    PATH = "an answer, or a dialer's first packet, from an address to which nothing of ours went"
     SEAL = "a known connection id, but the packet does not authenticate"
     REPLAY = "a packet number that was already received, or is too old to tell"
     RESERVED = "an authenticated header with reserved bits set"

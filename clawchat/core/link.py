@@ -69,7 +69,14 @@ from clawchat.core.timers import Timer
 from clawchat.core.transport import Facts, Transport
 from clawchat.core.undoing import Undoing
 from clawchat.core.wire.frames import SCOPE_EVERYTHING, Close, Compromised
-from clawchat.errors import CloseCode, CompromiseReason, UnknownLink, Violation
+from clawchat.errors import (
+    CloseCode,
+    CompromiseReason,
+    Drop,
+    Malformed,
+    UnknownLink,
+    Violation,
+)
 
 Handshake: TypeAlias = Dialing | Answering
 
@@ -176,6 +183,8 @@ class Link:
     def take_answer(self, path: Path, datagram: bytes, now: Instant) -> None:
         """A datagram under our call's hint. Raises `Malformed`, changing nothing."""
         assert self._attempt is not None
+        if path not in self._paths:  # copied by a stranger: nobody dialled there
+            raise Malformed(Drop.PATH)
         found = self._attempt.read_answer(datagram)
         if not isinstance(found, tuple):
             self._fire_handshake(dialing.Refused(now, found.cookie), now)
