@@ -206,6 +206,12 @@ class Situation:
         assert self.answerer.file is not None
         self.caller.pairing = pairing_of(self.answerer.file)
 
+    def deliver_both_messages(self) -> None:
+        """HELLO and REPLY arrive; the dialer writes what it agreed to."""
+        for _ in range(2):
+            self._deliver(0)
+            self._settle()
+
     def meet(self) -> None:
         """The pair meets for the first time, without an adversary."""
         self.begin()
@@ -419,7 +425,7 @@ class Situation:
             self.flying.append(Bundle(label, parcels))
 
     def _kind(self, parcel: Parcel) -> Kind:
-        sealed = parcel.data[:8] in self.world.watch.seals.next_number
+        sealed = parcel.data[:8] in self.world.watch.seals.connection_ids
         assert sealed or len(parcel.data) in ENVELOPE_SIZES
         return Kind.PACKETS if sealed else Kind.ENVELOPE
 

@@ -35,6 +35,18 @@ def first_meeting(budget: Budget) -> Callable[[], Situation]:
     return make
 
 
+def slow_disk(budget: Budget) -> Callable[[], Situation]:
+    """From the moment at which the dialer begins to write."""
+
+    def make() -> Situation:
+        situation = Situation(budget, Situation.has_settled)
+        situation.begin()
+        situation.deliver_both_messages()
+        return situation
+
+    return make
+
+
 def second_meeting(budget: Budget) -> Callable[[], Situation]:
     """From what both disks kept."""
 
@@ -107,7 +119,7 @@ CLOSE = evolve(NOTHING, closes=1)
 
 EXPLORATIONS: dict[str, tuple[Setup, Budget]] = {
     "a first meeting, copies and time": (first_meeting, COPIES_AND_TIME),
-    "a first meeting, much time": (first_meeting, evolve(NOTHING, timers=2)),
+    "a slow disk, much time": (slow_disk, evolve(NOTHING, timers=2)),
     "a first meeting, a loss and time": (first_meeting, LOSS_AND_TIME),
     "a first meeting, a crash": (first_meeting, CRASH),
     "a first meeting, a failed write": (first_meeting, FAILED_WRITE),

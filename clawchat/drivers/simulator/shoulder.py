@@ -54,6 +54,7 @@ class Seals:
     """
 
     next_number: dict[bytes, int] = field(factory=dict)
+    connection_ids: set[bytes] = field(factory=set)
     packets: int = 0
 
     def note(self, name: bytes, first: int, count: int) -> None:
@@ -64,11 +65,13 @@ class Seals:
         self.packets += count
 
     def __enter__(self) -> None:
-        note = self.note
+        note, connection_ids = self.note, self.connection_ids
 
         def seal(keys: SealKeys, path_id: int, first_pn: int, payloads: Sequence[bytes]) -> Sealed:
             sealed = _seal(keys, path_id, first_pn, payloads)
-            note(sealed[0][:8] if path_id == 0 else keys.cid(0), first_pn, len(sealed))
+            cid = sealed[0][:8]
+            connection_ids.add(cid)
+            note(cid if path_id == 0 else keys.cid(0), first_pn, len(sealed))
             if keys.sealed > EPOCH_PACKETS_MAX:
                 raise NonceReused("more packets in one epoch than AES-GCM allows")
             return sealed
