@@ -160,8 +160,9 @@ def test_noise_to_a_dialer_under_its_own_hint_does_not_end_the_dial() -> None:
     pair.network = losing(lambda parcel: parcel.to == DIALER)
     known = pairing_of(pair.publish())
     pair.dial(known)
-    pair.deliver(known.newest.hint + bytes(496), to=pair.dialer)
-    assert pair.dialer.endpoint.drops == {Drop.ENVELOPE: 1}
+    pair.deliver(known.newest.hint + bytes(496), to=pair.dialer, source=LISTENER)
+    pair.deliver(known.newest.hint + bytes(496), to=pair.dialer, source=STRANGER)
+    assert pair.dialer.endpoint.drops == {Drop.ENVELOPE: 1, Drop.PATH: 1}
     pair.network = calm
     pair.run(2 * SECOND)
     assert pair.dialer.established
@@ -171,7 +172,7 @@ def test_a_dialers_own_hello_thrown_back_at_it_is_no_answer() -> None:
     pair = make_pair()
     pair.network = dead
     pair.dial(pairing_of(pair.publish()))
-    pair.deliver(pair.parcels[-1].data, to=pair.dialer)
+    pair.deliver(pair.parcels[-1].data, to=pair.dialer, source=LISTENER)
     assert pair.dialer.endpoint.drops == {Drop.ENVELOPE: 1}
 
 
