@@ -45,6 +45,7 @@ from tests.core.pair import (
     DIALER,
     LATENCY,
     LISTENER,
+    STRANGER,
     UNIX_NS,
     Pair,
     Parcel,
