@@ -34,6 +34,7 @@ class FaultKind(Enum):
     WALL_JUMP = "a wall clock is set"
     DISK_FULL = "writes fail from now on"
     DISK_FREE = "writes work again"
+    REBIND = "the NAT before a dialer forgets it, or its network changes; perhaps it notices"
 
 
 @frozen
@@ -41,7 +42,8 @@ class Fault:
     """One fault. `host` is an index: 0 is the listener, then the dialers.
 
     `one_way` and `other_way` are for CONDITIONS (between the listener and dialer `host`);
-    `amount_ns` is for WALL_JUMP; `survivors` for KILL is how many writes under way still count.
+    `amount_ns` is for WALL_JUMP; `survivors` for KILL is how many writes under way still count;
+    `noticed` is for REBIND.
     """
 
     at: int
@@ -51,6 +53,7 @@ class Fault:
     other_way: Conditions | None = None
     amount_ns: int = 0
     survivors: int = 0
+    noticed: bool = False
 
 
 @frozen
@@ -77,6 +80,7 @@ class Plan:
     suspends: float = 0.0
     wall_jumps: float = 0.0
     disk_full: float = 0.0
+    rebinds: float = 0.0
     strangers: float = 0.0
     clone: bool = False
     write_ns_max: int = 20 * MILLISECOND
@@ -127,6 +131,18 @@ PLANS = {
             disk_full=0.05,
             strangers=30,
             write_ns_max=40 * MILLISECOND,
+        ),
+        Plan(
+            "roaming",
+            "NATs forget, networks change and go, machines sleep",
+            faults_ns=(4 * SECOND, 20 * SECOND),
+            loss_max=0.1,
+            reorder_max=0.05,
+            duplicate_max=0.05,
+            cuts=0.2,
+            suspends=0.2,
+            rebinds=0.4,
+            strangers=20,
         ),
         Plan(
             "clone",
@@ -224,5 +240,8 @@ def _troubles(plan: Plan, dice: Random, host: int, ends_at: int) -> list[Fault]:
         if dice.random() < plan.disk_full:
             found.append(Fault(at, FaultKind.DISK_FULL, host))
             found.append(Fault(until, FaultKind.DISK_FREE, host))
+        if host and plan.rebinds and dice.random() < plan.rebinds:
+            noticed = dice.random() < 0.5
+            found.append(Fault(at, FaultKind.REBIND, host, noticed=noticed))
         at = until + dice.randint(50, 1500) * MILLISECOND
     return found

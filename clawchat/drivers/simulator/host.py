@@ -193,6 +193,12 @@ class Host:
             self._disturb()
             self._wake_by(self.timeline.now)
 
+    def notice_change(self) -> None:
+        """The system tells that the network changed."""
+        if self.running:
+            self._disturb()
+            self._wake_by(self.timeline.now)
+
     def _bind(self, address: Address) -> None:
         self.network.attach(address, self)
         self.sockets.append(address)

@@ -281,10 +281,6 @@ class Watch:
     def _established(self, host: Host, link: int, notice: Established) -> None:
         self.established += 1
         process = self.process(host)
-        if not notice.dialer:
-            # A REPLY went there and a first packet came from there: PROTOCOL.md takes that for
-            # proof, although somebody who copies both faster than they travel can forge it.
-            process.validated.add(notice.path.remote)
         process.live[link] = notice.handshake_hash
         truth = self.links.setdefault(
             notice.handshake_hash, _LinkTruth(notice.file_id, notice.generation)

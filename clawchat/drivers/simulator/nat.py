@@ -1,8 +1,9 @@
-"""A network of which one host lies behind a NAT that may forget it, or move to another address.
+"""A network in which hosts may lie behind a NAT that forgets them, or moves to another address.
 
 Rules: each inside address has one outside address until `rebind`; what arrives for a mapping that
-was forgotten is lost. The wires that a datagram takes are those of its outside address.
-Left to others: when a mapping is lost (whoever runs the world), what wires do (`network`).
+was forgotten is lost. The wires that a datagram takes are those of its outside address. A host is
+not behind a NAT before `rebind` was called for it.
+Left to others: when a mapping is lost (`faults`), what wires do (`network`).
 """
 
 from __future__ import annotations
@@ -17,37 +18,42 @@ PORTS_FROM = 20_000
 
 @define(slots=False)
 class NatNetwork(Network):
-    """`inside` is the IP address of the host behind the NAT, `outside` the NAT's own."""
+    """Every host that is behind a NAT has one of its own."""
 
-    inside: str = "10.0.1.1"
-    outside: str = "198.51.100.1"
+    _nats: dict[str, str] = field(factory=dict)  # inside and outside IP address
     _mapped: dict[Address, Address] = field(factory=dict)
     _behind: dict[Address, Address] = field(factory=dict)
     _opened: int = 0
 
-    def rebind(self, outside: str | None = None) -> None:
-        """Forget every mapping, as a NAT that restarts does; perhaps with another address."""
-        self._mapped.clear()
-        self._behind.clear()
-        self.outside = outside or self.outside
+    def rebind(self, inside: str, outside: str) -> None:
+        """Forget every mapping of a host, as a NAT that restarts does; from now on `outside`."""
+        self._nats[inside] = outside
+        for address in [known for known in self._mapped if known.host == inside]:
+            del self._behind[self._mapped.pop(address)]
 
     def send(self, parcel: Parcel) -> None:
-        """Let a datagram leave its host, and the NAT if it is behind it."""
-        if parcel.source.host == self.inside:
-            parcel = evolve(parcel, source=self._mapping(parcel.source))
+        """Let a datagram leave its host, and the NAT if it is behind one."""
+        outside = self._nats.get(parcel.source.host)
+        if outside is not None and parcel.source not in self._behind:
+            source, origin = self._mapping(parcel.source, outside), parcel.origin
+            if origin is not None:  # for the far end the truth is what the NAT shows
+                origin = evolve(origin, address=source)
+            parcel = evolve(parcel, source=source, origin=origin)
         super().send(parcel)
 
-    def _mapping(self, inside: Address) -> Address:
-        outside = self._mapped.get(inside)
-        if outside is None:
+    def _mapping(self, inside: Address, outside: str) -> Address:
+        shown = self._mapped.get(inside)
+        if shown is None:
             self._opened += 1
-            outside = Address(self.outside, PORTS_FROM + self._opened)
-            self._mapped[inside] = outside
-            self._behind[outside] = inside
-        return outside
+            shown = self._mapped[inside] = Address(outside, PORTS_FROM + self._opened)
+            self._behind[shown] = inside
+        return shown
 
     def _deliver(self, parcel: Parcel) -> None:
         inside = self._behind.get(parcel.destination)
         if inside is not None:
             parcel = evolve(parcel, destination=inside)
+        elif parcel.destination.host in self._nats:
+            self.tally.nowhere += 1
+            return
         super()._deliver(parcel)

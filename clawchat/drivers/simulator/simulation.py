@@ -31,7 +31,7 @@ from clawchat.drivers.simulator.faults import CALM, Fault, FaultKind, Plan, Scri
 from clawchat.drivers.simulator.host import Application, Build, Host, Power
 from clawchat.drivers.simulator.invariants import InvariantBroken, Watch, require
 from clawchat.drivers.simulator.ledger import Ledger
-from clawchat.drivers.simulator.network import Network
+from clawchat.drivers.simulator.nat import NatNetwork
 from clawchat.drivers.simulator.strangers import Stranger
 from clawchat.drivers.simulator.workload import Answerer, Caller, Deed, Party, Talk
 
@@ -87,7 +87,7 @@ class World:
         self.write_ns = write_ns
         self.dice = Random(f"world/{seed}")
         self.timeline = Timeline()
-        self.network = Network(self.timeline, Random(f"network/{seed}"), CALM)
+        self.network = NatNetwork(self.timeline, Random(f"network/{seed}"), CALM)
         self.watch = Watch()
         self.ledger = Ledger()
         self.hosts: dict[str, Host] = {}
@@ -221,6 +221,10 @@ class Simulation:
             host.resume()
         elif kind is FaultKind.WALL_JUMP:
             host.clock.jump(fault.amount_ns)
+        elif kind is FaultKind.REBIND:
+            self.world.network.rebind(host.address.host, host.address.host)
+            if fault.noticed:
+                host.notice_change()
         else:
             host.disk.full = kind is FaultKind.DISK_FULL
 
