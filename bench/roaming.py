@@ -52,6 +52,7 @@ LINK: Final = 1
 STREAM: Final = stream_id(1, StreamClass.INTERACTIVE, dialer=True)
 HERE: Final = Address("10.0.1.1", 40_000)
 THERE: Final = Address("10.0.0.1", 50_000)
+AT_HOME: Final = "198.51.100.1"
 ELSEWHERE: Final = "203.0.113.1"
 TOKEN: Final = b"a token "
 EVERY: Final = 50 * MILLISECOND
@@ -167,6 +168,7 @@ class Course:
 
     def go(self) -> Recovery:
         """All of it."""
+        self.network.rebind(HERE.host, AT_HOME)
         self.listener.do(Remember(pairing(0, dialer=False)))
         self.dialer.do(Dial(LINK, pairing(0, dialer=True), (Path(HERE, THERE),)))
         self._run(2 * SECOND)
@@ -187,10 +189,10 @@ class Course:
         """Let it happen, until the moment from which recovery counts."""
         match self.what:
             case Disturbance.NOTICED:
-                self.network.rebind(ELSEWHERE)
+                self.network.rebind(HERE.host, ELSEWHERE)
                 self.dialer.do(Disturbed(LINK))
             case Disturbance.SILENT:
-                self.network.rebind()
+                self.network.rebind(HERE.host, AT_HOME)
             case Disturbance.OUTAGE:
                 self.streaming.until = self.timeline.now + SPEAKS_ON
                 self.network.shape_all(evolve(self.calm, cut=True))
@@ -200,7 +202,7 @@ class Course:
                 self.streaming.until = self.timeline.now + SPEAKS_ON
                 self.dialer.suspend()
                 self._run(8 * HOUR)
-                self.network.rebind(ELSEWHERE)
+                self.network.rebind(HERE.host, ELSEWHERE)
                 self.dialer.resume()
 
 

@@ -13,6 +13,7 @@ from clawchat.drivers.simulator.nat import NatNetwork
 from clawchat.drivers.simulator.network import Parcel
 
 INSIDE = Address("10.0.1.1", 40_000)
+HOME, ELSEWHERE = "198.51.100.1", "203.0.113.1"
 FAR = Address("10.0.0.1", 50_000)
 
 
@@ -35,6 +36,7 @@ class Ends:
     far: Ear = field(factory=Ear)
 
     def __attrs_post_init__(self) -> None:
+        self.network.rebind(INSIDE.host, HOME)
         self.network.attach(INSIDE, self.near)
         self.network.attach(FAR, self.far)
 
@@ -50,7 +52,7 @@ def test_the_far_end_sees_one_outside_address_and_answers_reach_the_inside() -> 
     ends.send(INSIDE, FAR)
     first, second = (parcel.source for parcel in ends.far.heard)
     assert first == second
-    assert first.host == ends.network.outside
+    assert first.host == HOME
     ends.send(FAR, first)
     assert [parcel.destination for parcel in ends.near.heard] == [INSIDE]
 
@@ -59,18 +61,20 @@ def test_a_mapping_that_was_forgotten_leads_nowhere_and_the_next_one_is_another(
     ends = Ends()
     ends.send(INSIDE, FAR)
     before = ends.far.heard[-1].source
-    ends.network.rebind("203.0.113.1")
+    ends.network.rebind(INSIDE.host, ELSEWHERE)
     ends.send(FAR, before)
     assert not ends.near.heard
     assert ends.network.tally.nowhere == 1
     ends.send(INSIDE, FAR)
     after = ends.far.heard[-1].source
-    assert after.host == "203.0.113.1"
+    assert after.host == ELSEWHERE
     ends.send(FAR, after)
     assert len(ends.near.heard) == 1
 
 
 def test_nobody_reaches_the_inside_address_from_outside_without_a_mapping() -> None:
     ends = Ends()
-    ends.send(FAR, Address(ends.network.outside, 20_001))
+    ends.send(FAR, Address(HOME, 20_001))
+    ends.send(FAR, INSIDE)
     assert not ends.near.heard
+    assert ends.network.tally.nowhere == 2
