@@ -34,6 +34,7 @@ from clawchat.core.config import Config
 from clawchat.core.credential import Address, Pairing
 from clawchat.core.events import Event, Persisted, PersistFailed
 from clawchat.drivers.engine import Engine
+from clawchat.drivers.network import open_watch
 from clawchat.drivers.publisher import Publisher
 from clawchat.drivers.sockets import UdpSocket
 from clawchat.errors import LocalError, StoreError
@@ -58,20 +59,18 @@ class Driver:
 
         Without `erase` a `Compromised` pairing is yours to remove from where it is kept.
         """
-        self.publish_error: StoreError | None = (
-            None  # why the last bootstrap file failed
-        )
-        self.erase_error: StoreError | None = (
-            None  # what could not be destroyed on disk
-        )
-        self._engine = Engine(config, sockets, self)
+        self.publish_error: StoreError | None = None  # why the last bootstrap file failed
+        self.erase_error: StoreError | None = None  # what could not be destroyed on disk
+        self._engine = Engine(config, sockets, self, watch=open_watch())
         self._save = persist
         self._erase = erase
         self._publisher = publisher
         self._notices: deque[tuple[int, Notice]] = deque()
         self._selector = selectors.DefaultSelector()
         for sock in sockets:
-            self._selector.register(sock, selectors.EVENT_READ, sock)
+            self.listen(sock)
+        if self._engine.watch is not None:
+            self._selector.register(self._engine.watch, selectors.EVENT_READ)
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -143,15 +142,24 @@ class Driver:
             if self._selector.get_key(sock).events != wanted:
                 self._selector.modify(sock, wanted, sock)
         wait = self._engine.wait_seconds()
-        for key, ready in self._selector.select(
-            wait if seconds is None else min(wait, seconds)
-        ):
+        for key, ready in self._selector.select(wait if seconds is None else min(wait, seconds)):
+            if key.data is None:
+                self._engine.network_changed()
+                continue
             if ready & selectors.EVENT_WRITE:
                 self._engine.resume(key.data)
             if ready & selectors.EVENT_READ:
                 self._engine.receive(key.data)
 
     # --- what the engine says (Host) ----------------------------------------------------------
+
+    def listen(self, sock: UdpSocket) -> None:
+        """Receive from it."""
+        self._selector.register(sock, selectors.EVENT_READ, sock)
+
+    def unlisten(self, sock: UdpSocket) -> None:
+        """Wait for it no more."""
+        self._selector.unregister(sock)
 
     def notify(self, link: int, notice: Notice) -> None:
         """Queue it for `next_notice`."""

@@ -23,31 +23,35 @@ from clawchat.core.actions import (
     Destroy,
     DestroyIdentity,
     Established,
+    HopPort,
     LinkStats,
     Notice,
     Notify,
+    PathChanged,
     Persist,
     Publish,
     Transmit,
     Withdraw,
 )
 from clawchat.core.config import Config
-from clawchat.core.credential import Address
+from clawchat.core.credential import Address, Path
 from clawchat.core.endpoint import Endpoint
-from clawchat.core.events import Close, Consumed, Dial, Event
-from clawchat.core.instant import SECOND, Instant
+from clawchat.core.events import Close, Consumed, Dial, Disturbed, Event
+from clawchat.core.instant import MILLISECOND, SECOND, Instant
 from clawchat.drivers import clock
+from clawchat.drivers.network import Watch
 from clawchat.drivers.sockets import UdpSocket
 from clawchat.errors import UnknownLink
 
-BURST: Final = (
-    64  # system calls of one `receive`: then acknowledgements and others get a turn
-)
-BACKLOG_MAX: Final = (
-    256  # batches waiting for one socket; what comes beyond is lost on the way
-)
+BURST: Final = 64  # system calls of one `receive`: then acknowledgements and others get a turn
+BACKLOG_MAX: Final = 256  # batches waiting for one socket; what comes beyond is lost on the way
 LATER: Final = 1 << 63  # an instant that never comes
-WAIT_SECONDS_MAX: Final = 10.0  # looks at the clock this often, to notice suspend
+WAIT_SECONDS_MAX: Final = 10.0  # without links there is little to look after
+LOOK_SECONDS_MAX: Final = 1.0  # with links: looks at the clock this often, to notice suspend
+SLEPT_MIN: Final = SECOND  # in suspend: the network may be another one now
+SETTLE: Final = 100 * MILLISECOND  # a change of network comes in several messages
+DISTURB_EVERY: Final = SECOND  # a system whose network never rests must not keep links busy
+SOCKETS_MAX: Final = 4  # of one family that are opened because a path was lost
 
 
 class Host(Protocol):
@@ -65,6 +69,12 @@ class Host(Protocol):
     def destroy(self, action: Destroy | DestroyIdentity) -> None:
         """See that what is kept on disk is overwritten and removed, after every write before."""
 
+    def listen(self, sock: UdpSocket) -> None:
+        """One more socket: call `receive` when it is readable."""
+
+    def unlisten(self, sock: UdpSocket) -> None:
+        """This one is about to be closed: wait for it no more."""
+
 
 class Engine:
     """An endpoint, its sockets and what waits to be sent."""
@@ -76,22 +86,29 @@ class Engine:
         host: Host,
         *,
         entropy: Callable[[int], bytes] = os.urandom,
+        watch: Watch | None = None,
+        open_socket: Callable[[Address], UdpSocket] = UdpSocket,
     ) -> None:
+        """`watch`, when it is readable, is for `network_changed`; it is closed by `close`."""
         self.sockets: Final = {sock.address: sock for sock in sockets}
+        self.watch: Final = watch
         self.links: Final[dict[int, None]] = {}  # dialled or established, and not over
         self.backlog: Final[dict[UdpSocket, deque[Transmit]]] = {}
-        self.credit_step: Final = (
-            min(config.limits.max_stream, config.limits.max_data) // 8
-        )
+        self.credit_step: Final = min(config.limits.max_stream, config.limits.max_data) // 8
         self.due: Instant = LATER  # when `turn` must be called; set by every turn
         self.overflowed = 0  # batches lost because a socket was blocked for long
         self._host = host
+        self._open_socket = open_socket
+        self._lent = frozenset(self.sockets)  # never closed while this runs
+        self._used: dict[int, Address] = {}  # by each link, to send from
+        self._looked = clock.now()
+        self._slept = clock.slept()
+        self._disturb_at: Instant = LATER
+        self._disturbed_at: Instant = self._looked - DISTURB_EVERY
         self._turning = False
         self._news = False  # whether events came since the last actions
         self._credit = 0  # bytes consumed since the last turn
-        self._endpoint = Endpoint(
-            config, now=clock.now(), unix_ns=time_ns(), entropy=entropy
-        )
+        self._endpoint = Endpoint(config, now=clock.now(), unix_ns=time_ns(), entropy=entropy)
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -124,6 +141,15 @@ class Engine:
         self._news = True
         self._credit += event.size
         return self._credit >= self.credit_step
+
+    def network_changed(self) -> None:
+        """The watch is readable: soon, every link finds out whether its path still works."""
+        if self.watch is not None:
+            self.watch.drain()
+        if self._disturb_at == LATER:
+            now = clock.now()
+            self._disturb_at = max(now + SETTLE, self._disturbed_at + DISTURB_EVERY)
+            self.due = min(self.due, self._disturb_at)
 
     def close_links(self) -> None:
         """Tell every peer that we are done; `links` empties as they are over."""
@@ -159,6 +185,7 @@ class Engine:
     def _turn(self) -> None:
         self._credit = 0
         endpoint, now = self._endpoint, clock.now()
+        self._look_around(now)
         if self.due <= now:
             endpoint.advance(now)
         self._news = True
@@ -173,14 +200,70 @@ class Engine:
                     self._host.persist(action)
                 elif isinstance(action, Destroy | DestroyIdentity):
                     self._host.destroy(action)
+                elif isinstance(action, HopPort):
+                    self._hop(action)
                 else:
                     self._host.publish(action)
         deadline = endpoint.deadline
-        self.due = LATER if deadline is None else deadline.at
+        self.due = self._disturb_at if deadline is None else min(deadline.at, self._disturb_at)
+
+    def _look_around(self, now: Instant) -> None:
+        """Comes before any timer: one that ran while this machine slept accuses no peer."""
+        if now - self._looked >= SECOND // 2:
+            self._looked = now
+            slept, self._slept = self._slept, clock.slept()
+            if self._slept - slept > SLEPT_MIN:
+                self._disturb_at = now
+        if self._disturb_at <= now:
+            self._disturb_at, self._disturbed_at = LATER, now
+            for link in self.links:
+                with suppress(UnknownLink):
+                    self._endpoint.handle(Disturbed(link), now)
+
+    # --- another port -------------------------------------------------------------------------
+
+    def _hop(self, action: HopPort) -> None:
+        """Offer the link paths from new sockets: one for each family of its peer's addresses."""
+        paths: list[Path] = []
+        for v6 in sorted({_is_v6(remote) for remote in action.remotes}):
+            sock = self._another_socket(v6)
+            if sock is not None:
+                remotes = (remote for remote in action.remotes if _is_v6(remote) == v6)
+                paths += [Path(sock.address, remote) for remote in remotes]
+        if paths:
+            with suppress(UnknownLink):
+                self.handle(Disturbed(action.link, tuple(paths)))
+
+    def _another_socket(self, v6: bool) -> UdpSocket | None:
+        family = [address for address in self.sockets if _is_v6(address) == v6]
+        if not family:
+            return None  # this machine lacks it
+        if len(family) >= SOCKETS_MAX and not self._close_oldest(family):
+            return None
+        try:
+            sock = self._open_socket(Address(family[0].host, 0))
+        except OSError:
+            return None  # out of ports or descriptors: go on with what there is
+        self.sockets[sock.address] = sock
+        self._host.listen(sock)
+        return sock
+
+    def _close_oldest(self, family: list[Address]) -> bool:
+        """Close one that no link sends from; False when there is none."""
+        needed = {*self._lent, *self._used.values()}
+        for address in family:
+            if address not in needed:
+                sock = self.sockets.pop(address)
+                self.backlog.pop(sock, None)
+                self._host.unlisten(sock)
+                sock.close()
+                return True
+        return False
 
     def wait_seconds(self) -> float:
         """How long a driver may sleep after a `turn` before the next."""
-        return min(max(0.0, (self.due - clock.now()) / SECOND), WAIT_SECONDS_MAX)
+        most = LOOK_SECONDS_MAX if self.links else WAIT_SECONDS_MAX
+        return min(max(0.0, (self.due - clock.now()) / SECOND), most)
 
     def resume(self, sock: UdpSocket) -> None:
         """Send what waits for `sock`, which is writable again."""
@@ -188,23 +271,27 @@ class Engine:
         while waiting:
             action = waiting.popleft()
             self._send(action)
-            if (
-                sock in self.backlog
-            ):  # it blocked again, and holds what was left of this one
+            if sock in self.backlog:  # it blocked again, and holds what was left of this one
                 self.backlog[sock].extend(waiting)
                 return
 
     def close(self) -> None:
         """Close the sockets. What still waits for one is dropped."""
         self.backlog.clear()
+        if self.watch is not None:
+            self.watch.close()
         for sock in self.sockets.values():
             sock.close()
 
     def _notify(self, link: int, notice: Notice) -> None:
         if isinstance(notice, Established):
             self.links[link] = None
+            self._used[link] = notice.path.local
+        elif isinstance(notice, PathChanged):
+            self._used[link] = notice.path.local
         elif isinstance(notice, Closed):
             self.links.pop(link, None)
+            self._used.pop(link, None)
         self._host.notify(link, notice)
 
     def _send(self, action: Transmit) -> None:
@@ -222,3 +309,7 @@ class Engine:
         sent = sock.send(action.path.remote, datagrams)
         if sent < len(datagrams):
             self.backlog[sock] = deque((Transmit(action.path, datagrams[sent:]),))
+
+
+def _is_v6(address: Address) -> bool:
+    return ":" in address.host

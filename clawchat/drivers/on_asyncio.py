@@ -33,6 +33,7 @@ from clawchat.core.config import Config
 from clawchat.core.credential import Address, Pairing
 from clawchat.core.events import Event, Persisted, PersistFailed
 from clawchat.drivers.engine import Engine
+from clawchat.drivers.network import open_watch
 from clawchat.drivers.publisher import Publisher
 from clawchat.drivers.sockets import UdpSocket
 from clawchat.errors import LocalError, StoreError
@@ -53,14 +54,10 @@ class Driver:
         erase: Callable[[Destroy | DestroyIdentity], None] | None = None,
         publisher: Publisher | None = None,
     ) -> None:
-        self.publish_error: StoreError | None = (
-            None  # why the last bootstrap file failed
-        )
-        self.erase_error: StoreError | None = (
-            None  # what could not be destroyed on disk
-        )
+        self.publish_error: StoreError | None = None  # why the last bootstrap file failed
+        self.erase_error: StoreError | None = None  # what could not be destroyed on disk
         self._loop = asyncio.get_running_loop()
-        self._engine = Engine(config, sockets, self)
+        self._engine = Engine(config, sockets, self, watch=open_watch())
         self._notices: asyncio.Queue[tuple[int, Notice]] = asyncio.Queue()
         self._save = persist
         self._erase = erase
@@ -69,7 +66,9 @@ class Driver:
         self._turning: asyncio.TimerHandle | asyncio.Handle | None = None
         self._writing: set[UdpSocket] = set()
         for sock in sockets:
-            self._loop.add_reader(sock, self._readable, sock)
+            self.listen(sock)
+        if self._engine.watch is not None:
+            self._loop.add_reader(self._engine.watch, self._network_changed)
         self._turn_soon()
 
     @property
@@ -115,6 +114,10 @@ class Driver:
         self._engine.receive(sock)  # what is left makes the loop call again
         self._after_turn()
 
+    def _network_changed(self) -> None:
+        self._engine.network_changed()
+        self._after_turn()
+
     def _after_turn(self) -> None:
         if self._turning is not None:
             self._turning.cancel()
@@ -134,12 +137,23 @@ class Driver:
         if self._turning is not None:
             self._turning.cancel()
         for sock in self._engine.sockets.values():
-            self._loop.remove_reader(sock)
-            self._loop.remove_writer(sock)
+            self.unlisten(sock)
+        if self._engine.watch is not None:
+            self._loop.remove_reader(self._engine.watch)
         self._engine.close()
         self._disk.shutdown(wait=True)
 
     # --- what the engine says (Host) ----------------------------------------------------------
+
+    def listen(self, sock: UdpSocket) -> None:
+        """Receive from it."""
+        self._loop.add_reader(sock, self._readable, sock)
+
+    def unlisten(self, sock: UdpSocket) -> None:
+        """Wait for it no more."""
+        self._loop.remove_reader(sock)
+        self._loop.remove_writer(sock)
+        self._writing.discard(sock)
 
     def notify(self, link: int, notice: Notice) -> None:
         """Queue it for `next_notice`."""
@@ -178,10 +192,7 @@ class Driver:
             self.publish_error = error
 
     def _call(
-        self,
-        back: Callable[[Persist, Future[None]], None],
-        action: Persist,
-        done: Future[None],
+        self, back: Callable[[Persist, Future[None]], None], action: Persist, done: Future[None]
     ) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits for the answer
             self._loop.call_soon_threadsafe(back, action, done)

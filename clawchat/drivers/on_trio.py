@@ -43,6 +43,7 @@ from clawchat.core.events import (
 )
 from clawchat.core.instant import Instant
 from clawchat.drivers.engine import Engine
+from clawchat.drivers.network import Watch, open_watch
 from clawchat.drivers.peer import Peer
 from clawchat.drivers.publisher import Publisher
 from clawchat.drivers.sockets import UdpSocket
@@ -84,9 +85,7 @@ async def open_runner(
     trouble: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            runner = Runner(
-                config, sockets, persist=persist, erase=erase, publisher=publisher
-            )
+            runner = Runner(config, sockets, persist=persist, erase=erase, publisher=publisher)
             await nursery.start(runner.run)
             try:
                 yield runner
@@ -118,7 +117,7 @@ class Runner:
         self.accept: Callable[[Peer], None] = lambda peer: None
         self.overheard: Callable[[Notice], None] = lambda notice: None
         self.attempts = 0  # to write a bootstrap file, whether or not it worked
-        self._engine: Final = Engine(config, sockets, self)
+        self._engine: Final = Engine(config, sockets, self, watch=open_watch())
         self._nursery: trio.Nursery  # of `run`
         # Who uses the endpoint may be cancelled: the peer is told all the same, so its tasks
         # end only when `close` says so.
@@ -126,9 +125,7 @@ class Runner:
         self._failed = False
         self._save_pairing = persist
         self._erase = erase
-        self._receipts: dict[
-            bytes, Receipt | None
-        ] = {}  # of pairings that were destroyed
+        self._receipts: dict[bytes, Receipt | None] = {}  # of pairings that were destroyed
         self._erase_error: StoreError | None = None
         self._publisher = publisher
         self._publish_error: StoreError | None = None
@@ -137,15 +134,11 @@ class Runner:
         self._disk_jobs, self._disk_queue = trio.open_memory_channel[_Job](math.inf)
         self._saving = 0  # credentials being written or erased
         self._armed: Instant = 0  # what the timer task sleeps for
-        self._sleep: trio.CancelScope | None = (
-            None  # of the timer task, while it sleeps
-        )
+        self._sleep: trio.CancelScope | None = None  # of the timer task, while it sleeps
         self._resuming: set[UdpSocket] = set()
         self._changed = trio.lowlevel.ParkingLot()
 
-    async def run(
-        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `close`: one task for timers, one per socket for what arrives."""
         with self._shield:
             try:
@@ -153,12 +146,15 @@ class Runner:
                     self._nursery.start_soon(self._keep_time, name="clawchat timer")
                     self._nursery.start_soon(self._work_on_files, name="clawchat files")
                     for sock in self._engine.sockets.values():
-                        name = f"clawchat {sock.address}"
-                        self._nursery.start_soon(self._listen, sock, name=name)
+                        self.listen(sock)
+                    if self._engine.watch is not None:
+                        self._nursery.start_soon(self._watch_network, self._engine.watch)
                     task_status.started()
             except BaseException:
                 self._failed = not self._shield.cancel_called
                 raise
+            finally:
+                self._engine.close()
 
     # --- for peers, connect and serve ---------------------------------------------------------
 
@@ -192,9 +188,7 @@ class Runner:
         self.handle(Dial(link, pairing, paths))
         return peer
 
-    async def declare_compromised(
-        self, event: DeclareCompromised
-    ) -> tuple[Receipt, ...]:
+    async def declare_compromised(self, event: DeclareCompromised) -> tuple[Receipt, ...]:
         """Destroy pairings; a receipt for each, once every peer was told or had its ten seconds.
 
         Raises `PairingDestroyed` when that was done before, and `NotErased`.
@@ -202,13 +196,9 @@ class Runner:
         before = dict(self._receipts)
         self.handle(event)
         doomed = [file_id for file_id in self._receipts if file_id not in before]
-        while self._saving or any(
-            self._receipts[file_id] is None for file_id in doomed
-        ):
+        while self._saving or any(self._receipts[file_id] is None for file_id in doomed):
             await self._changed.park()
-        receipts = tuple(
-            receipt for i in doomed if (receipt := self._receipts[i]) is not None
-        )
+        receipts = tuple(receipt for i in doomed if (receipt := self._receipts[i]) is not None)
         if self._erase_error is not None:
             raise NotErased(self._erase_error, receipts)
         return receipts
@@ -276,11 +266,18 @@ class Runner:
             await job()
 
     async def _listen(self, sock: UdpSocket) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(sock.socket)
-            while self._engine.receive(sock):
+        with suppress(trio.ClosedResourceError):  # `unlisten`
+            while sock.fileno() >= 0:
+                await trio.lowlevel.wait_readable(sock.socket)
+                while self._engine.receive(sock):
+                    self._after_turn()
+                    await trio.lowlevel.checkpoint()
                 self._after_turn()
-                await trio.lowlevel.checkpoint()
+
+    async def _watch_network(self, watch: Watch) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(watch)
+            self._engine.network_changed()
             self._after_turn()
 
     def _after_turn(self) -> None:
@@ -294,13 +291,22 @@ class Runner:
             self._sleep.deadline = trio.current_time() + self._engine.wait_seconds()
 
     async def _resume(self, sock: UdpSocket) -> None:
-        while sock in self._engine.backlog:
-            await trio.lowlevel.wait_writable(sock.socket)
-            self._engine.resume(sock)
+        with suppress(trio.ClosedResourceError):  # `unlisten`
+            while sock in self._engine.backlog:
+                await trio.lowlevel.wait_writable(sock.socket)
+                self._engine.resume(sock)
         self._resuming.discard(sock)
         self._changed.unpark_all()
 
     # --- what the engine says (Host) ----------------------------------------------------------
+
+    def listen(self, sock: UdpSocket) -> None:
+        """Receive from it, in a task of its own."""
+        self._nursery.start_soon(self._listen, sock, name=f"clawchat {sock.address}")
+
+    def unlisten(self, sock: UdpSocket) -> None:
+        """Let its task end."""
+        trio.lowlevel.notify_closing(sock.socket)
 
     def notify(self, link: int, notice: Notice) -> None:
         """Pass a notice to its peer; a link that was not dialled gets a peer when it is up."""
@@ -364,9 +370,7 @@ class Runner:
             if peer is not None:
                 peer.store_error = error
             answer = PersistFailed(action.link, action.ticket)
-        with suppress(
-            LocalError
-        ):  # the link ended meanwhile: nobody waits for the answer
+        with suppress(LocalError):  # the link ended meanwhile: nobody waits for the answer
             self.handle(answer)
         self._saving -= 1
         self._changed.unpark_all()

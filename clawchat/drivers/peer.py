@@ -25,6 +25,9 @@ from clawchat.core.actions import (
     LinkStats,
     Notice,
     Observed,
+    PathChanged,
+    PathRestored,
+    PathSuspect,
     Ponged,
     Receipt,
     StreamData,
@@ -38,6 +41,7 @@ from clawchat.core.credential import Address
 from clawchat.core.events import (
     Close,
     DeclareCompromised,
+    Disturbed,
     Event,
     Ping,
     RotateKeys,
@@ -57,9 +61,7 @@ from clawchat.errors import (
     UnknownLink,
 )
 
-DATAGRAMS_KEPT: Final = (
-    256  # unreliable datagrams waiting for the application; the oldest go
-)
+DATAGRAMS_KEPT: Final = 256  # unreliable datagrams waiting for the application; the oldest go
 ROTATE_RETRY_SECONDS: Final = 0.25
 DRAIN_SECONDS: Final = 2.0  # how long a clean exit waits for acknowledgements
 
@@ -67,6 +69,8 @@ DRAIN_SECONDS: Final = 2.0  # how long a clean exit waits for acknowledgements
 # A peer sends nothing that leads to these, or to what a stream tells, before the next credential
 # is durable.
 _ANSWERS: Final = (StreamOpened, Ponged, KeysRotated, DatagramArrived)
+
+_PATH_NEWS: Final = (PathChanged, PathSuspect, PathRestored)  # nothing to do: the core roams
 
 
 class Carrier(Protocol):
@@ -78,9 +82,7 @@ class Carrier(Protocol):
     def link_stats(self, link: int) -> LinkStats:
         """A snapshot of one link."""
 
-    async def declare_compromised(
-        self, event: DeclareCompromised
-    ) -> tuple[Receipt, ...]:
+    async def declare_compromised(self, event: DeclareCompromised) -> tuple[Receipt, ...]:
         """Destroy pairings; a receipt for each."""
 
 
@@ -102,12 +104,8 @@ class Peer:
         self.dialer: Final = dialer
         self.closed: Closed | None = None  # why the link ended, once it has
         self.observed: Address | None = None  # where the peer saw us come from
-        self.store_error: StoreError | None = (
-            None  # why the credential could not be kept
-        )
-        self.receipt: Receipt | None = (
-            None  # of the pairing's destruction, by whomever declared
-        )
+        self.store_error: StoreError | None = None  # why the credential could not be kept
+        self.receipt: Receipt | None = None  # of the pairing's destruction, by whomever declared
         self._carrier = carrier
         self._established: Established | None = None
         self._streams: dict[int, LinkStream] = {}
@@ -117,9 +115,7 @@ class Peer:
         self._pings: dict[int, float | None] = {}
         self._pinged = 0
         self._epoch = 0
-        self._answered = (
-            False  # whether the peer has proved that it keeps the next credential
-        )
+        self._answered = False  # whether the peer has proved that it keeps the next credential
         self._feed = Feed[Notice]()
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -247,10 +243,7 @@ class Peer:
         return self._epoch
 
     async def declare_compromised(
-        self,
-        reason: CompromiseReason = CompromiseReason.USER,
-        *,
-        everything: bool = True,
+        self, reason: CompromiseReason = CompromiseReason.USER, *, everything: bool = True
     ) -> Receipt:
         """Destroy this pairing for good, telling the peer, who does likewise; what was destroyed.
 
@@ -264,11 +257,22 @@ class Peer:
         receipts = await self._carrier.declare_compromised(event)
         return next(receipt for receipt in receipts if receipt.file_id == file_id)
 
+    def disturbed(self) -> None:
+        """Find out at once whether the path still works, since the network may have changed.
+
+        For who knows better than the system's own word, which is heeded without this. Nothing is
+        lost while a path is searched for: sending waits. Harmless when the link is over.
+        """
+        if self.closed is None:
+            with suppress(UnknownLink):  # ended in this very turn
+                self.handle(Disturbed(self.link))
+
     def notices(self) -> AsyncIterator[Notice]:
         """What happens to the link from now on, ending with `Closed`.
 
-        `Observed`, `KeysRotated`, `CredentialReused`, `Compromised` and `Closed`; each call gives an iterator
-        of its own. A reader more than 64 notices late loses the oldest.
+        `Observed`, `KeysRotated`, `PathSuspect` (nothing is heard: every path is searched),
+        `PathRestored`, `PathChanged`, `CredentialReused`, `Compromised` and `Closed`; each call
+        gives an iterator of its own. A reader more than 64 notices late loses the oldest.
         """
         reader = self._feed.reader()
         if self.closed is not None:
@@ -302,9 +306,7 @@ class Peer:
     def close_soon(self, code: CloseCode = CloseCode.DONE, reason: str = "") -> None:
         """As `aclose`, from where nothing can be awaited."""
         if self.closed is None:
-            with suppress(
-                UnknownLink
-            ):  # ended in this very turn: its notice is on the way
+            with suppress(UnknownLink):  # ended in this very turn: its notice is on the way
                 self.handle(Close(self.link, code, reason))
 
     async def wait_established(self) -> None:
@@ -372,7 +374,7 @@ class Peer:
             for stream in list(self._streams.values()):
                 stream.link_over()
         else:
-            assert isinstance(notice, CredentialReused), notice
+            assert isinstance(notice, (CredentialReused, *_PATH_NEWS)), notice
         self._feed.put(notice, last=self.closed is not None)
 
     def _proof(self) -> Established:

@@ -78,10 +78,17 @@ class Listening:
     def __init__(self) -> None:
         self.told: list[tuple[int, Notice]] = []
         self.destroyed: list[Destroy | DestroyIdentity] = []
+        self.listening: list[UdpSocket] = []  # besides those it began with
         self.engine: Engine | None = None
 
     def destroy(self, action: Destroy | DestroyIdentity) -> None:
         self.destroyed.append(action)
+
+    def listen(self, sock: UdpSocket) -> None:
+        self.listening.append(sock)
+
+    def unlisten(self, sock: UdpSocket) -> None:
+        self.listening.remove(sock)
 
     def notify(self, link: int, notice: Notice) -> None:
         self.told.append((link, notice))
@@ -111,9 +118,7 @@ def numbered(count: int, start: int = 0) -> list[bytes]:
     return [b"%04d" % number for number in range(start, start + count)]
 
 
-def test_what_a_blocked_socket_could_not_take_follows_in_order(
-    core: ScriptedEndpoint,
-) -> None:
+def test_what_a_blocked_socket_could_not_take_follows_in_order(core: ScriptedEndpoint) -> None:
     sock = NarrowSocket(room=3)
     turned = an_engine(sock)
     core.todo = [Transmit(PATH, numbered(5)), Transmit(PATH, numbered(5, 5))]
@@ -141,9 +146,7 @@ def test_a_socket_that_stays_blocked_fills_no_memory(core: ScriptedEndpoint) -> 
     assert turned.overflowed == 10
 
 
-def test_a_path_whose_socket_is_gone_loses_what_is_sent_on_it(
-    core: ScriptedEndpoint,
-) -> None:
+def test_a_path_whose_socket_is_gone_loses_what_is_sent_on_it(core: ScriptedEndpoint) -> None:
     sock = NarrowSocket(room=9)
     turned = an_engine(sock)
     core.todo = [Transmit(Path(Address("127.0.0.1", 99), THERE), [b"x"])]
@@ -151,9 +154,7 @@ def test_a_path_whose_socket_is_gone_loses_what_is_sent_on_it(
     assert not sock.sent
 
 
-def test_an_answer_from_within_a_notice_belongs_to_the_same_turn(
-    core: ScriptedEndpoint,
-) -> None:
+def test_an_answer_from_within_a_notice_belongs_to_the_same_turn(core: ScriptedEndpoint) -> None:
     host = Listening()
     sock = NarrowSocket(room=9)
     turned = host.engine = an_engine(sock, host)
@@ -198,10 +199,7 @@ def test_the_clock_goes_forward_in_nanoseconds() -> None:
 
 
 def test_an_endpoint_on_a_real_socket_is_silent_to_strangers() -> None:
-    with_core, stranger = (
-        UdpSocket(Address("127.0.0.1", 0)),
-        UdpSocket(Address("127.0.0.1", 0)),
-    )
+    with_core, stranger = UdpSocket(Address("127.0.0.1", 0)), UdpSocket(Address("127.0.0.1", 0))
     turned = an_engine(with_core)
     for size in (0, 1, 29, 512, 1024, 9000):
         stranger.send(with_core.address, [os.urandom(size)])

@@ -1,0 +1,345 @@
+"""Links that outlive their paths: sockets, clocks and the system's word, and a NAT that forgets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path as FilePath
+from socket import SOCK_DGRAM, socket, socketpair
+
+import pytest
+import trio
+
+import clawchat
+from clawchat import Address, Peer, Store
+from clawchat.core.actions import (
+    Action,
+    Established,
+    HopPort,
+    Notice,
+    Notify,
+    PathChanged,
+    PathRestored,
+    PathSuspect,
+)
+from clawchat.core.config import Config
+from clawchat.core.credential import Path
+from clawchat.core.events import DatagramReceived, Disturbed, Event
+from clawchat.core.instant import HOUR, MILLISECOND, SECOND, Deadline, Instant
+from clawchat.core.secret import Secret
+from clawchat.drivers import clock, engine, on_trio
+from clawchat.drivers.engine import DISTURB_EVERY, LOOK_SECONDS_MAX, SETTLE, SOCKETS_MAX, Engine
+from clawchat.drivers.network import open_watch
+from clawchat.drivers.sockets import UdpSocket
+from tests.drivers.test_engine import Listening, ScriptedEndpoint
+from tests.drivers.test_trio import KEY, Place
+
+THERE = Address("127.0.0.1", 9)
+LIMIT = 20  # seconds for any one test
+
+
+class Machine:
+    """An engine with a scripted core, a real socket and a clock that a test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now: Instant = 100 * SECOND
+        self.slept = 0
+        self.core = ScriptedEndpoint()
+        monkeypatch.setattr(engine, "Endpoint", lambda *_, **__: self.core)
+        monkeypatch.setattr(clock, "now", lambda: self.now)
+        monkeypatch.setattr(clock, "slept", lambda: self.slept)
+        monkeypatch.setattr(self.core, "advance", self._advance)
+        self.host = Listening()
+        self.first = UdpSocket(Address("127.0.0.1", 0))
+        self.engine = Engine(Config(identity=Secret(os.urandom(32))), [self.first], self.host)
+        self.links(1)
+
+    def _advance(self, now: Instant) -> None:
+        self.core.handled.append(DatagramReceived(Path(THERE, THERE), b"a timer fired"))
+        self.core.deadline = None
+
+    def links(self, *links: int) -> None:
+        path = Path(self.first.address, THERE)
+        up = Established(b"k" * 32, b"f" * 16, 1, b"h" * 32, True, path)
+        self.does(*(Notify(link, up) for link in links))
+
+    def does(self, *actions: Action) -> None:
+        """The core wants this."""
+        self.core.todo = list(actions)
+        self.engine.turn()
+
+    def took(self) -> list[Event]:
+        """What the core was told since the last time."""
+        handled, self.core.handled = self.core.handled, []
+        return handled
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def hops(machine: Machine) -> Address:
+    """A link asks for another port; which one it is offered."""
+    machine.does(HopPort(1, (THERE,)))
+    (told,) = machine.took()
+    assert isinstance(told, Disturbed)
+    (path,) = told.paths
+    assert path.remote == THERE
+    return path.local
+
+
+def test_a_lost_link_is_offered_a_port_that_is_listened_on(machine: Machine) -> None:
+    local = hops(machine)
+    assert local.host == machine.first.address.host
+    assert local != machine.first.address
+    assert [sock.address for sock in machine.host.listening] == [local]
+    machine.engine.close()
+
+
+def test_ports_are_bounded_and_the_one_in_use_stays(machine: Machine) -> None:
+    used = hops(machine)
+    machine.does(Notify(1, PathChanged(Path(used, THERE))))
+    offered = [hops(machine) for _ in range(3 * SOCKETS_MAX)]
+    addresses = machine.engine.addresses
+    assert len(addresses) == SOCKETS_MAX
+    assert {machine.first.address, used, offered[-1]} < set(addresses)
+    assert {sock.address for sock in machine.host.listening} == {*addresses} - {
+        machine.first.address
+    }
+    machine.engine.close()
+
+
+def test_no_port_to_be_had_leaves_the_link_searching_on_what_there_is(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(address: Address) -> UdpSocket:
+        raise OSError(24, "too many open files")
+
+    monkeypatch.setattr(machine.engine, "_open_socket", refuse)
+    machine.does(HopPort(1, (THERE, Address("::1", 9))))
+    assert not machine.took()
+    assert machine.engine.addresses == (machine.first.address,)
+    machine.engine.close()
+
+
+def test_after_sleep_every_link_is_probed_before_any_timer_may_judge_it(machine: Machine) -> None:
+    machine.links(1, 2)
+    machine.core.deadline = Deadline(machine.now + 90 * SECOND, "SILENCE")
+    machine.engine.turn()
+    machine.now += 8 * HOUR
+    machine.slept += 8 * HOUR
+    machine.engine.turn()
+    took = machine.took()
+    assert took[:2] == [Disturbed(1), Disturbed(2)]
+    assert len(took) == 3, "and then the timers"
+    machine.engine.close()
+
+
+def test_being_late_is_not_sleep(machine: Machine) -> None:
+    machine.now += 20 * SECOND
+    machine.engine.turn()
+    assert not machine.took()
+    machine.engine.close()
+
+
+def test_a_driver_with_links_looks_once_a_second_for_sleep(machine: Machine) -> None:
+    assert machine.engine.wait_seconds() == LOOK_SECONDS_MAX
+    machine.engine.close()
+
+
+def test_a_change_of_network_probes_every_link_once_it_has_settled(machine: Machine) -> None:
+    for _ in range(5):
+        machine.engine.network_changed()
+        machine.engine.turn()
+        machine.now += 10 * MILLISECOND
+    assert not machine.took()
+    assert machine.engine.due - machine.now < SETTLE
+    machine.now += SETTLE
+    machine.engine.turn()
+    assert machine.took()[0] == Disturbed(1)
+    machine.engine.network_changed()
+    machine.engine.turn()
+    assert machine.engine.due == machine.now + DISTURB_EVERY, "a restless network costs little"
+    machine.engine.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says when the network changes")
+def test_the_systems_word_can_be_heard_or_done_without() -> None:
+    watch = open_watch()
+    if watch is not None:
+        assert watch.fileno() >= 0
+        watch.drain()
+        watch.close()
+
+
+# --- over real sockets ------------------------------------------------------------------------
+
+
+class Nat:
+    """Forwards datagrams to a listener, and shows the dialer under a port that may change."""
+
+    def __init__(self, inside: Address) -> None:
+        self._inside = (inside.host, inside.port)
+        self._near = a_port()
+        self._far = a_port()
+        self._dialer: tuple[str, int] | None = None
+        self._scope = trio.CancelScope()
+        self.deaf = False  # loses everything
+
+    async def run(self, task_status: trio.TaskStatus[Address]) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._outwards)
+                nursery.start_soon(self._inwards)
+                task_status.started(Address(*self._near.getsockname()))
+        finally:
+            self._near.close()
+            self._far.close()
+
+    def forget(self) -> None:
+        """From now on another port; what comes to the old one is lost without a word."""
+        old, self._far = self._far, a_port()
+        self._scope.cancel()
+        old.close()
+
+    async def _outwards(self) -> None:
+        while True:
+            data, self._dialer = await self._near.recvfrom(65535)
+            if not self.deaf:
+                await self._far.sendto(data, self._inside)
+
+    async def _inwards(self) -> None:
+        while True:
+            with trio.CancelScope() as self._scope, suppress(trio.ClosedResourceError):
+                while True:
+                    data, _ = await self._far.recvfrom(65535)
+                    if self._dialer is not None and not self.deaf:
+                        await self._near.sendto(data, self._dialer)
+
+
+def a_port() -> trio.socket.SocketType:
+    sock = socket(type=SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    return trio.socket.from_stdlib_socket(sock)
+
+
+@asynccontextmanager
+async def behind_a_nat(
+    folder: FilePath, serve: Callable[[Peer], Awaitable[None]]
+) -> AsyncIterator[tuple[Peer, Nat]]:
+    place = Place(folder)
+    with trio.fail_after(LIMIT):
+        async with place.serving(echo=False) as listener, trio.open_nursery() as nursery:
+
+            async def answer() -> None:
+                async for peer in listener:
+                    nursery.start_soon(serve, peer)
+
+            nursery.start_soon(answer)
+            nat = Nat(listener.address)
+            outside = await nursery.start(nat.run)
+            await listener.publish()
+            async with clawchat.connect(
+                place.file, key=KEY, store=Store(folder / "dialer"), candidates=[outside]
+            ) as peer:
+                yield peer, nat
+            nursery.cancel_scope.cancel()
+
+
+TOKENS = 200
+EVERY = 0.02
+
+
+async def stream_tokens(peer: Peer) -> None:
+    async for stream in peer:
+        await stream.receive_some()
+        for number in range(TOKENS):
+            await stream.send_all(b"%04d " % number)
+            await trio.sleep(EVERY)
+        await stream.send_eof()
+
+
+async def test_a_streamed_reply_survives_a_nat_that_forgets_whole_and_once(
+    tmp_path: FilePath,
+) -> None:
+    async with behind_a_nat(tmp_path, stream_tokens) as (peer, nat):
+        stream = await peer.open_stream()
+        await stream.send_all(b"a question")
+        reply, gap, last = b"", 0.0, trio.current_time()
+        forgotten = False
+        while data := await stream.receive_some():
+            gap = max(gap, trio.current_time() - last)
+            last = trio.current_time()
+            reply += data
+            if not forgotten and len(reply) > 5 * TOKENS // 4:
+                forgotten = nat.deaf = True  # for a moment, so that what is in flight is lost
+                nat.forget()
+                await trio.sleep(5 * EVERY)
+                nat.deaf = False
+    assert reply == b"".join(b"%04d " % number for number in range(TOKENS))
+    assert 5 * EVERY < gap < 3.5, "it was interrupted, and healed"
+
+
+async def test_the_systems_word_heals_a_link_at_once(
+    tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = socketpair()
+    near.setblocking(False)
+
+    class Told:
+        def fileno(self) -> int:
+            return near.fileno()
+
+        def drain(self) -> None:
+            near.recv(100)
+
+        def close(self) -> None:
+            near.close()
+
+    words = [None, Told()]  # the listener hears nothing, the dialer opens its own after it
+    monkeypatch.setattr(on_trio, "open_watch", lambda: words.pop(0))
+    async with behind_a_nat(tmp_path, stream_tokens) as (peer, nat):
+        stream = await peer.open_stream()
+        await stream.send_all(b"a question")
+        reply = await stream.receive_some()
+        nat.forget()
+        far.send(b"the network changed")
+        began = trio.current_time()
+        while len(reply) < 5 * TOKENS // 4:
+            reply += await stream.receive_some()
+        assert trio.current_time() - began < TOKENS // 4 * EVERY + 0.7
+    far.close()
+
+
+async def test_an_application_sees_the_search_and_its_end_and_sending_waits_meanwhile(
+    tmp_path: FilePath,
+) -> None:
+    async def take_all(peer: Peer) -> None:
+        async for stream in peer:
+            while await stream.receive_some():
+                pass
+            await stream.send_all(b"all")
+            await stream.send_eof()
+
+    async with behind_a_nat(tmp_path, take_all) as (peer, nat):
+        seen: list[Notice] = []
+        notices = peer.notices()
+        stream = await peer.open_stream()
+        await stream.send_all(b"x")
+        nat.deaf = True
+        with trio.move_on_after(8):
+            while PathSuspect() not in seen:
+                seen.append(await anext(notices))
+        assert peer.stats().phase == "suspect"
+        with trio.move_on_after(0.5) as waiting:
+            await stream.send_all(bytes(1 << 20))
+        assert waiting.cancelled_caught, "a bound of what may wait"
+        nat.deaf = False
+        peer.disturbed()
+        while not any(isinstance(notice, PathRestored) for notice in seen):
+            seen.append(await anext(notices))
+        assert peer.stats().phase == "live"
+        assert await peer.ping() < 1
