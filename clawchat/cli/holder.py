@@ -2,8 +2,9 @@
 
     command ── local socket ──> Holder ── encrypted link ──> listener
 
-Rules: a holder has the pairing's lock as long as it lives; it dials again, with growing pauses,
-when the link dies, and gives up only when dialling again cannot help. What it tells the
+Rules: a holder has the pairing's lock as long as it lives; a link that only lost its path is left
+to find another; when the link dies it dials again, with growing pauses, and gives up only when
+dialling again cannot help. What it tells the
 user goes through `tell`, so that a chat can keep its prompt in order.
 Left to others: becoming a holder or using another one (`cli.shared_link`), the link (`drivers`).
 """
@@ -14,27 +15,36 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias
 
 import trio
 
 from clawchat.cli.local_socket import LocalSocket, LocalStream, Message, Refused, splice
 from clawchat.cli.terminal import one_line
-from clawchat.core.actions import Closed, CredentialReused, LinkStats, Notice
+from clawchat.core.actions import (
+    Closed,
+    CredentialReused,
+    LinkStats,
+    Notice,
+    PathChanged,
+    PathRestored,
+    PathSuspect,
+)
 from clawchat.core.credential import Address
-from clawchat.core.instant import MILLISECOND
-from clawchat.errors import ClawChatError, CloseCode, LinkClosed, UnknownLink, UserError
+from clawchat.core.instant import MILLISECOND, SECOND
+from clawchat.errors import ClawChatError, CloseCode, LinkClosed, UserError
 
 PAUSE_FIRST = 0.5  # seconds between a lost link and the first new attempt
 PAUSE_MAX = 30.0
 SILENT_SECONDS = 2.0  # dialling that takes longer is mentioned
 PATIENCE = 30.0  # seconds that a request waits for a link that is being made again
 
-# While somebody waits for an answer, a dead link is noticed sooner than the core's own timer does,
-# which has idle links in mind: after LOOKS_MAX looks at which nothing new had come.
-LOOK_SECONDS = 4.0
-LOOKS_MAX = 4
+# A path is lost for a moment now and then: that is worth no word. A listener that was killed and
+# started again does not know the link's keys, which looks the same as a broken network: after a
+# minute the next credential is tried, sooner than the core would give up.
+BLINK_SECONDS = 1.0
+SEARCH_SECONDS = 60.0
 
 # Dialling again after these would fail again, or take the link from another process in turn.
 HOPELESS = frozenset({CloseCode.REVOKED, CloseCode.REPLACED, CloseCode.STORE})
@@ -146,39 +156,45 @@ class Holder:
         await self._set(link)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._report, link)
-            nursery.start_soon(self._listen_for_life, link)
             closed = await link.wait_closed()
             await self._set(None, trouble=closed.reason)
             nursery.cancel_scope.cancel()
         return self._silent or closed
 
-    async def _listen_for_life(self, link: Link) -> None:
-        """Close a link from which nothing comes although something is expected."""
+    async def _report(self, link: Link) -> None:
+        """Tell what happens to the link; while its path is lost, see that this has an end."""
         self._silent = None
-        heard, quiet = -1, 0
+        remote = link.remote
+        search = trio.CancelScope()
         async with trio.open_nursery() as nursery:
-            while quiet < LOOKS_MAX:
-                await trio.sleep(LOOK_SECONDS)
-                try:
-                    stats = link.stats()
-                except UnknownLink:  # over, and `_lend` is about to hear of it
-                    return
-                quiet = quiet + 1 if stats.packets_received == heard and stats.streams else 0
-                heard = stats.packets_received
-                if quiet:
-                    nursery.start_soon(_probe, link)
-            silence = f"nothing came from it for {LOOK_SECONDS * LOOKS_MAX:.0f} s"
-            self._silent = Closed(CloseCode.TIMEOUT, silence, by_peer=False)
-            await link.aclose()
+            async for notice in link.notices():
+                if isinstance(notice, CredentialReused):
+                    self._tell(
+                        f"WARNING: somebody at {notice.path.remote} used an old credential of this "
+                        "pairing: a copied bootstrap file or a restored backup"
+                    )
+                elif isinstance(notice, PathSuspect):
+                    search = trio.CancelScope()
+                    nursery.start_soon(self._search, link, search)
+                elif isinstance(notice, PathRestored):
+                    search.cancel()
+                    if notice.after_ns >= BLINK_SECONDS * SECOND:
+                        name = one_line(self.name)
+                        self._tell(f"{name} is back after {notice.after_ns / SECOND:.0f} s")
+                elif isinstance(notice, PathChanged) and notice.path.remote != remote:
+                    remote = notice.path.remote
+                    self._tell(f"{one_line(self.name)} moved to {remote}")
             nursery.cancel_scope.cancel()
 
-    async def _report(self, link: Link) -> None:
-        async for notice in link.notices():
-            if isinstance(notice, CredentialReused):
-                self._tell(
-                    f"WARNING: somebody at {notice.path.remote} used an old credential of this "
-                    "pairing: a copied bootstrap file or a restored backup"
-                )
+    async def _search(self, link: Link, search: trio.CancelScope) -> None:
+        """The core searches; when it finds nothing for long, the listener may be a new process."""
+        with search:
+            await trio.sleep(BLINK_SECONDS)
+            self._tell(f"the path to {one_line(self.name)} is lost, searching ...")
+            await trio.sleep(SEARCH_SECONDS - BLINK_SECONDS)
+            silence = f"nothing came from it for {SEARCH_SECONDS:.0f} s"
+            self._silent = Closed(CloseCode.TIMEOUT, silence, by_peer=False)
+            await link.aclose()
 
     async def _set(
         self,
@@ -259,11 +275,6 @@ class Holder:
         return {**base, **describe(self._link)}
 
 
-async def _probe(link: Link) -> None:
-    with suppress(trio.BrokenResourceError):
-        await link.ping()
-
-
 def _why(closed: Closed) -> str:
     if closed.reason:
         return closed.reason
@@ -280,6 +291,7 @@ def describe(link: Link) -> dict[str, Any]:
     stats = link.stats()
     path = stats.path
     return {
+        "phase": stats.phase,
         "fingerprint": link.fingerprint,
         "generation": link.generation,
         "epoch": stats.epoch,

@@ -120,6 +120,13 @@ def _print(told: dict[str, Any], serving: dict[str, Any] | None) -> None:
     put(harmless("\n".join(lines)) + "\n")
 
 
+_PHASES = {
+    "live": "live",
+    "suspect": "suspect: its path is lost, others are being tried",
+    "asleep": "asleep: the other side will call",
+}
+
+
 def _peer_lines(peer: dict[str, Any]) -> list[str]:
     lines = [f"listener      {peer['name']}", f"  fingerprint {peer['fingerprint']}"]
     link = peer["link"]
@@ -130,6 +137,7 @@ def _peer_lines(peer: dict[str, Any]) -> list[str]:
     else:
         lines += [
             f"  link        up for {link['seconds']:.0f} s, held by process {link['holder_pid']}",
+            f"  phase       {_PHASES.get(link['phase'], link['phase'])}",
             f"  path        {link['local']} -> {link['remote']}",
             f"  round trip  {link['rtt_ms']:.2f} ms (best {link['rtt_min_ms']:.2f})",
             f"  keys        generation {link['generation']}, epoch {link['epoch']}",

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 import trio
 from trio.testing import memory_stream_pair
 
-from clawchat.core.actions import Closed, LinkStats, Notice
+from clawchat.core.actions import Closed, LinkStats, Notice, PathRestored, PathSuspect
 from clawchat.core.credential import Address, Path
+from clawchat.drivers.feed import Feed
 from clawchat.errors import CloseCode
 
 HERE, THERE = Address("127.0.0.1", 50000), Address("127.0.0.1", 50001)
@@ -24,25 +25,23 @@ class FakeLink:
     observed: Address | None = None
 
     def __init__(self, nursery: trio.Nursery) -> None:
-        self.received = 0
-        self.streams = 0
-        self.answers = True
         self._nursery = nursery
+        self.phase = "live"
+        self._said = Feed[Notice]()
         self._closed: Closed | None = None
         self._over = trio.Event()
         self._scopes: list[trio.CancelScope] = []
 
     def die(self, code: CloseCode = CloseCode.TIMEOUT, reason: str = "pulled the plug") -> None:
         self._closed = Closed(code, reason, by_peer=False)
+        self._said.put(self._closed, last=True)
         self._over.set()
         for scope in self._scopes:
             scope.cancel()
 
     def stats(self) -> LinkStats:
         path = Path(HERE, THERE)
-        return LinkStats(
-            "up", 0, 1, path, 10**6, 10**6, 1200, 1 << 16, 0, 1, self.received, 0, 0, self.streams
-        )
+        return LinkStats(self.phase, 0, 1, path, 10**6, 10**6, 1200, 1 << 16, 0, 1, 1, 0, 0, 0)
 
     async def open_stream(self, *, bulk: bool = False) -> trio.abc.HalfCloseableStream:
         if self._closed is not None:
@@ -68,9 +67,6 @@ class FakeLink:
         await trio.aclose_forcefully(far)
 
     async def ping(self) -> float:
-        if not self.answers:
-            await trio.sleep_forever()
-        self.received += 1
         return 0.005
 
     async def rotate_keys(self) -> int:
@@ -84,8 +80,16 @@ class FakeLink:
     async def aclose(self) -> None:
         self.die(CloseCode.DONE, "")
 
-    async def notices(self) -> AsyncIterator[Notice]:
-        yield await self.wait_closed()
+    def say(self, notice: Notice) -> None:
+        """Let whoever reads notices have this one."""
+        if isinstance(notice, PathSuspect):
+            self.phase = "suspect"
+        elif isinstance(notice, PathRestored):
+            self.phase = "live"
+        self._said.put(notice)
+
+    def notices(self) -> AsyncIterator[Notice]:
+        return self._said.reader()
 
 
 class FakeNetwork:

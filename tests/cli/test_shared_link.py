@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
+from pathlib import Path as FilePath
 
 import pytest
 import trio
 
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import exit_code
-from clawchat.cli.holder import LOOK_SECONDS, LOOKS_MAX, Holder
+from clawchat.cli.holder import BLINK_SECONDS, SEARCH_SECONDS, Holder
 from clawchat.cli.local_socket import LocalSocket
 from clawchat.cli.shared_link import SharedLink, shared_link
+from clawchat.core.actions import PathChanged, PathRestored, PathSuspect
+from clawchat.core.credential import Address, Path
+from clawchat.core.instant import SECOND
 from clawchat.drivers.store import Store
 from clawchat.errors import CloseCode, LinkClosed, StoreError
-from tests.cli.fake_link import FakeNetwork
+from tests.cli.fake_link import HERE, FakeNetwork
 
 TIMEOUT = LinkClosed(CloseCode.TIMEOUT, "no answer from 192.0.2.1:5")
 
@@ -24,7 +27,7 @@ TIMEOUT = LinkClosed(CloseCode.TIMEOUT, "no answer from 192.0.2.1:5")
 class Device:
     """The folder of a device, as two of its commands see it."""
 
-    def __init__(self, folder: Path, nursery: trio.Nursery) -> None:
+    def __init__(self, folder: FilePath, nursery: trio.Nursery) -> None:
         self.network = FakeNetwork(nursery)
         self.socket = LocalSocket(folder / "link.sock")
         self.store = Store(folder / "store")
@@ -44,7 +47,7 @@ class Device:
 
 
 @pytest.fixture
-def device(tmp_path: Path, nursery: trio.Nursery) -> Device:
+def device(tmp_path: FilePath, nursery: trio.Nursery) -> Device:
     return Device(tmp_path, nursery)
 
 
@@ -145,19 +148,47 @@ async def test_a_device_that_was_replaced_or_forgotten_does_not_dial_again(
             assert len(device.network.links) == before
 
 
-async def test_a_peer_that_falls_silent_while_a_reply_is_due_is_dialled_again(
+async def test_a_link_that_only_lost_its_path_is_left_to_find_another(
     device: Device, quick: None, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(device.holder().run)
-        device.network.links[0].answers = False
-        await trio.sleep(2 * LOOK_SECONDS * LOOKS_MAX)
-        assert len(device.network.links) == 1  # an idle link may be silent
-        device.network.links[0].streams = 1
-        await trio.sleep(LOOK_SECONDS * (LOOKS_MAX + 2))
+        await trio.testing.wait_all_tasks_blocked()
+        (link,) = device.network.links
+        link.say(PathSuspect())
+        await trio.sleep(BLINK_SECONDS / 2)
+        link.say(PathRestored(SECOND // 2))
+        await trio.sleep(BLINK_SECONDS)
+        assert not device.told, "nobody wants to hear of a moment"
+        link.say(PathSuspect())
+        await trio.sleep(SEARCH_SECONDS - 1)
+        assert (await device.socket.ask({"verb": "status"}))["phase"] == "suspect"
+        link.say(PathRestored(int((SEARCH_SECONDS - 1) * SECOND)))
+        link.say(PathChanged(Path(HERE, Address("198.51.100.7", 4000))))
+        await trio.sleep(2 * SEARCH_SECONDS)
+        assert device.network.links == [link], "nothing was dialled again"
+        nursery.cancel_scope.cancel()
+    assert device.told == [
+        "the path to home is lost, searching ...",
+        "home is back after 59 s",
+        "home moved to 198.51.100.7:4000",
+    ]
+
+
+async def test_a_listener_that_lost_its_memory_is_dialled_again_after_a_minute(
+    device: Device, quick: None, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(device.holder().run)
+        await trio.testing.wait_all_tasks_blocked()
+        device.network.links[0].say(PathSuspect())
+        await trio.sleep(SEARCH_SECONDS - 1)
+        assert len(device.network.links) == 1
+        await trio.sleep(2)
         assert len(device.network.links) == 2
         nursery.cancel_scope.cancel()
-    assert device.told[0].startswith("lost the link to home: nothing came from it for 16 s")
+    assert device.told[1].startswith("lost the link to home: nothing came from it for 60 s")
+    assert device.told[2] == "the link to home is back"
 
 
 async def test_a_holder_that_waits_for_its_listener_says_so_when_asked(
