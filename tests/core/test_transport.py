@@ -359,6 +359,15 @@ def test_pings_under_way_are_bounded_and_have_different_tokens() -> None:
 # --- leaving ----------------------------------------------------------------------------------
 
 
+def test_after_a_rest_a_packet_leaves_at_once() -> None:
+    """Idle time earns room for a packet of whatever size datagrams have by now."""
+    pair = linked_pair()
+    assert pair.dialer.endpoint.link_stats(1).datagram_size == DEFAULT_LIMITS.max_datagram
+    before = len(pair.dialer.sent)
+    pair.do(pair.dialer, SendDatagram(1, b"at once"))
+    assert len(pair.dialer.sent) == before + 1
+
+
 def test_all_datagrams_of_a_transmission_but_the_last_have_one_size() -> None:
     pair = linked_pair()
     pair.do(pair.dialer, Write(1, BULK, bytes(1_000_000)))

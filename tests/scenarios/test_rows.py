@@ -12,10 +12,12 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from clawchat.core.actions import HopPort
 from clawchat.core.crypto.envelope import ENVELOPE_SIZES
 from clawchat.core.events import (
     Close,
     DeclareCompromised,
+    Disturbed,
     Forget,
     Ping,
     PublishBootstrap,
@@ -373,13 +375,98 @@ def a_link_is_suspect_while_the_network_is_gone_and_live_when_it_is_back() -> Pa
     return pair
 
 
-@takes(LIFE, "SUSPECT SilenceDue CLOSED")
-def a_link_whose_peer_is_gone_ends_after_45_seconds_of_silence() -> Pair:
+@takes(LIFE, "SUSPECT SilenceDue CLOSED", "SUSPECT ProbeDue SUSPECT", "SUSPECT HopDue SUSPECT")
+def a_dialer_whose_peer_is_gone_searches_for_90_seconds_and_then_ends_the_link() -> Pair:
     pair = linked_pair()
     pair.network = dead
     pair.run(2 * MINUTE)
+    assert pair.dialer.acts(HopPort)
     assert pair.dialer.closed[-1].code is CloseCode.TIMEOUT
+    return pair
+
+
+@takes(LIFE, "LIVE Disturbed LIVE")
+def the_network_of_a_live_link_changes() -> Pair:
+    pair = linked_pair()
+    before = len(pair.dialer.sent)
+    pair.do(pair.dialer, Disturbed(1))
+    assert len(pair.dialer.sent) == before + 1
+    return pair
+
+
+@takes(LIFE, "SUSPECT Disturbed SUSPECT")
+def the_network_changes_while_the_peer_is_searched_for() -> Pair:
+    pair = linked_pair()
+    pair.network = dead
+    pair.do(pair.dialer, Ping(1, 1))
+    pair.run_until(in_phase(pair.dialer, established.Phase.SUSPECT))
+    before = len(pair.dialer.sent)
+    pair.do(pair.dialer, Disturbed(1))
+    assert len(pair.dialer.sent) == before + 1
+    return pair
+
+
+def sleeping_listener() -> Pair:
+    """The listener has not heard its dialer for so long that it no longer asks."""
+    pair = linked_pair()
+    pair.network = dead
+    pair.do(pair.listener, Ping(-1, 1))
+    pair.run_until(in_phase(pair.listener, established.Phase.ASLEEP))
+    return pair
+
+
+@takes(LIFE, "SUSPECT AsleepDue ASLEEP", "ASLEEP Heard LIVE")
+def a_listener_sleeps_until_its_dialer_comes_back() -> Pair:
+    pair = sleeping_listener()
+    pair.network = calm
+    pair.do(pair.dialer, Disturbed(1))
+    pair.run(SECOND)
+    assert pair.listener.endpoint.link_stats(-1).phase == "live"
+    return pair
+
+
+@takes(LIFE, "ASLEEP SilenceDue CLOSED")
+def a_sleeping_listener_forgets_its_dialer_after_a_day() -> Pair:
+    pair = sleeping_listener()
+    pair.run(24 * HOUR)
     assert pair.listener.closed[-1].code is CloseCode.TIMEOUT
+    return pair
+
+
+@takes(LIFE, "ASLEEP Disturbed SUSPECT")
+def a_sleeping_listener_searches_again_when_its_own_network_changes() -> Pair:
+    pair = sleeping_listener()
+    before = len(pair.listener.sent)
+    pair.do(pair.listener, Disturbed(-1))
+    assert len(pair.listener.sent) > before
+    return pair
+
+
+@takes(LIFE, "ASLEEP CloseAsked CLOSING")
+def the_application_closes_a_sleeping_link() -> Pair:
+    pair = sleeping_listener()
+    pair.do(pair.listener, Close(-1))
+    pair.run(MINUTE)
+    assert pair.listener.endpoint.links == []
+    return pair
+
+
+@takes(LIFE, "ASLEEP Violated CLOSING")
+def the_packet_that_wakes_a_listener_breaks_a_rule() -> Pair:
+    pair = sleeping_listener()
+    pair.network = calm
+    pair.say(pair.dialer, b"\xff", link=1)
+    pair.run(LATENCY)
+    assert pair.listener.closed[-1].code is CloseCode.FRAME
+    return pair
+
+
+@takes(LIFE, "ASLEEP Destroyed CLOSED")
+def a_sleeping_link_is_declared_compromised() -> Pair:
+    pair = sleeping_listener()
+    declare(pair, pair.listener)
+    pair.run(11 * SECOND)
+    assert pair.listener.closed[-1].code is CloseCode.COMPROMISED
     return pair
 
 

@@ -30,10 +30,11 @@ class Pacer:
 
     def configure(self, rate: int, packet: int, now: Instant) -> None:
         """Earn `rate` bytes a second from now on; `packet` is the size of a full datagram."""
+        # First the depth: what an idle time earned must hold a packet of the new size.
+        self._depth = max(rate * CREDIT_NS // SECOND, BURST_PACKETS_MIN * packet)
         if rate != self._rate:
             self._earn(now)
             self._rate = rate
-        self._depth = max(rate * CREDIT_NS // SECOND, BURST_PACKETS_MIN * packet)
 
     def room(self, now: Instant) -> int:
         """Bytes that may leave now; not positive while the bucket is overdrawn."""
