@@ -35,7 +35,8 @@ from clawchat.drivers.simulator.clock import Timeline
 from clawchat.drivers.simulator.disk import Disk
 from clawchat.drivers.simulator.host import Host
 from clawchat.drivers.simulator.invariants import Firing, require
-from clawchat.drivers.simulator.network import Network, Parcel
+from clawchat.drivers.simulator.nat import NatNetwork
+from clawchat.drivers.simulator.network import Parcel
 from clawchat.drivers.simulator.shoulder import sights
 from clawchat.drivers.simulator.simulation import LISTENER, World, pairing_of
 from clawchat.errors import CloseCode, LocalError
@@ -81,7 +82,7 @@ class Bundle:
     parcels: list[Parcel]
 
 
-class HeldNetwork(Network):
+class HeldNetwork(NatNetwork):
     """Delivers nothing by itself."""
 
     def __init__(self, timeline: Timeline, rng: Random) -> None:
