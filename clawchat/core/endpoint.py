@@ -471,9 +471,13 @@ class Endpoint:
 
     def _forget_pairing(self, file_id: bytes, now: Instant) -> None:
         """Neither its generations nor its answered HELLOs count any more."""
+        pairing = self._registry.pairings.get(file_id)
         self._registry.forget(file_id)
+        if pairing is not None:
+            pairing.wipe()
         for waiting in list(self._pending.values()):
             if waiting.file_id == file_id and waiting.undoing is None:
+                waiting.let_go(now)
                 self._displace(waiting, now)
 
     def _unix_s(self, now: Instant) -> int:
@@ -570,7 +574,6 @@ class Endpoint:
             being_written.wipe()
         if pairing is None:
             return Kept(bootstrap_files=files)
-        pairing.wipe()
         return Kept(
             generations=tuple(known.generation for known in pairing.credentials),
             superseded=len(pairing.superseded),
