@@ -202,6 +202,41 @@ def test_every_way_gets_an_id_that_the_peer_can_read(moves: int) -> None:
     assert not pair.dialer.closed
 
 
+def test_a_path_that_was_left_long_ago_is_used_again_under_another_id() -> None:
+    paths = Paths(Path(DIALER, LISTENER), seeded("paths"))
+    first = paths.active
+    for port in range(1, 12):
+        way = paths.heard(Path(DIALER, Address("192.0.2.1", port)), 100)
+        assert paths.answered(paths.challenge(way, 0)) is way
+        paths.use(way)
+    newest = paths.active.id
+    paths.use(first)
+    assert newest < first.id <= newest + 3
+    assert first.validated
+
+
+def test_a_dialer_that_comes_back_to_its_first_address_is_followed_there() -> None:
+    pair = streaming()
+    pair.translate = behind(OUTSIDE)
+    pair.do(pair.dialer, Disturbed(1))
+    tokens(pair, 20)
+    assert pair.listener.transport().path.remote == OUTSIDE
+    pair.translate = lambda parcel: parcel
+    pair.do(pair.dialer, Disturbed(1))
+    assert tokens(pair, 20)
+    assert pair.listener.transport().path.remote == DIALER
+
+
+def test_an_address_that_never_answers_is_not_asked_for_ever() -> None:
+    pair = streaming()
+    pair.network = dead
+    pair.parcels.clear()
+    pair.do(pair.dialer, Disturbed(1, (Path(DIALER, OUTSIDE),)))
+    tokens(pair, 1)
+    pair.run(60 * SECOND)
+    assert 0 < sum(len(sent.data) for sent in pair.parcels if sent.to == OUTSIDE) <= 1200
+
+
 def test_a_first_packet_by_way_of_a_stranger_reflects_no_more_than_three_times() -> None:
     """Somebody repeats the HELLO and what follows from his own address, faster than the network."""
     pair = make_pair()
