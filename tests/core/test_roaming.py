@@ -259,6 +259,24 @@ def test_a_first_packet_by_way_of_a_stranger_reflects_no_more_than_three_times()
     assert len(pair.dialer.received(stream_id(1, StreamClass.BULK, dialer=False))) == 100_000
 
 
+def test_a_stranger_who_carries_one_direction_gets_no_more_than_three_times_of_an_answer() -> None:
+    pair = make_pair()
+    pair.network = losing(lambda parcel: parcel.to == LISTENER and parcel is not pair.parcels[0])
+    pair.dial(pairing_of(pair.publish()))
+    carried = [pair.parcels[0].data]
+    pair.deliver(carried[0], to=pair.listener, source=OUTSIDE)
+    pair.run(100 * MILLISECOND)
+    pair.do(pair.dialer, Write(1, stream_id(1, StreamClass.BULK, dialer=True), bytes(3000)))
+    for said in [parcel.data for parcel in pair.parcels if parcel.to == LISTENER][1:]:
+        carried.append(said)
+        pair.deliver(said, to=pair.listener, source=OUTSIDE)
+    pair.run(50 * MILLISECOND)
+    pair.do(pair.listener, Write(-1, stream_id(1, StreamClass.BULK, dialer=False), bytes(100_000)))
+    pair.run(20 * SECOND)
+    there = sum(len(sent.data) for sent in pair.parcels if sent.to == OUTSIDE)
+    assert 5000 < there <= 3 * sum(map(len, carried))
+
+
 def test_a_local_close_code_is_neither_sent_nor_believed() -> None:
     pair = linked_pair()
     with pytest.raises(LocalError, match="never sent"):
