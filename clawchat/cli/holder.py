@@ -41,10 +41,11 @@ SILENT_SECONDS = 2.0  # dialling that takes longer is mentioned
 PATIENCE = 30.0  # seconds that a request waits for a link that is being made again
 
 # A path is lost for a moment now and then: that is worth no word. A listener that was killed and
-# started again does not know the link's keys, which looks the same as a broken network: after a
-# minute the next credential is tried, sooner than the core would give up.
+# started again does not know the link's keys, which looks the same as a broken network: after some
+# seconds the next credential is tried, sooner than the core would give up. That breaks streams, and
+# costs no word: conversations go on where they were, by event id.
 BLINK_SECONDS = 1.0
-SEARCH_SECONDS = 60.0
+SEARCH_SECONDS = 20.0
 
 # Dialling again after these would fail again, or take the link from another process in turn.
 HOPELESS = frozenset({CloseCode.REVOKED, CloseCode.REPLACED, CloseCode.STORE})

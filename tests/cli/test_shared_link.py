@@ -187,7 +187,7 @@ async def test_a_listener_that_lost_its_memory_is_dialled_again_after_a_minute(
         await trio.sleep(2)
         assert len(device.network.links) == 2
         nursery.cancel_scope.cancel()
-    assert device.told[1].startswith("lost the link to home: nothing came from it for 60 s")
+    assert device.told[1].startswith("lost the link to home: nothing came from it for 20 s")
     assert device.told[2] == "the link to home is back"
 
 
