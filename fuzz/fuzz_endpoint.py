@@ -4,20 +4,23 @@ The input is a program for two real endpoints in virtual time: the first byte sa
 are, the others are steps. Of each step one byte chooses what happens: time, a better or worse
 network or disk, a restart, something the application asks (which may raise a `LocalError` and
 nothing else), noise, a changed, repeated or withheld datagram, or a packet that authenticates and
-says whatever the input says. `Closed` is the last word about a link, and time always goes on.
+says whatever the input says. `Closed` is the last word about a link, but for a receipt of what was
+destroyed, and time always goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from clawchat.core.actions import Closed, Notify
-from clawchat.core.credential import Path
+from clawchat.core.actions import Closed, Compromised, Notify
+from clawchat.core.credential import Pairing, Path
 from clawchat.core.events import (
     Close,
     Consumed,
     DatagramReceived,
+    DeclareCompromised,
     Dial,
+    Disturbed,
     Event,
     Forget,
     Persisted,
@@ -34,7 +37,7 @@ from clawchat.core.events import (
 )
 from clawchat.core.instant import HOUR, MILLISECOND, SECOND, Instant
 from clawchat.core.wire import frames
-from clawchat.errors import CloseCode, LocalError
+from clawchat.errors import CloseCode, CompromiseReason, LocalError
 from tests.core.pair import (
     DIALER,
     LATENCY,
@@ -150,7 +153,7 @@ class World:
 
     def event(self, side: Side) -> Event:
         program = self.program
-        kind, link = program.byte() % 16, LINKS[program.byte() % len(LINKS)]
+        kind, link = program.byte() % 19, LINKS[program.byte() % len(LINKS)]
         stream = program.number()
         kept = list(side.disk.kept.values())
         pairing = kept[0] if kept else pairing_of(self.file)
@@ -172,8 +175,17 @@ class World:
             lambda: Remember(pairing),
             lambda: Persisted(link, stream),
             lambda: PersistFailed(link, stream),
+            lambda: Disturbed(link),
+            lambda: Disturbed(link, (path, Path(side.address, STRANGER))),
+            lambda: self.declaration(pairing),
         )
         return made[kind]()
+
+    def declaration(self, pairing: Pairing) -> Event:
+        reason, kind = CompromiseReason.UNSPECIFIED, self.program.byte() % 3
+        if kind == 2:
+            return DeclareCompromised(b"", reason, True)
+        return DeclareCompromised(pairing.file_id, reason, kind == 1)
 
     def new_link(self, link: int) -> int:
         """A link id that was never used; now and then one that cannot be."""
@@ -235,7 +247,7 @@ class World:
 
     def frame(self) -> bytes:
         program = self.program
-        kind, first, second = program.byte() % 10, program.byte(), program.byte()
+        kind, first, second = program.byte() % 13, program.byte(), program.byte()
         made: tuple[Callable[[], bytes], ...] = (
             lambda: frames.encode_stream(first, second, program.text(), fin=second % 2 == 1),
             lambda: frames.encode_stream(first, 0, b"in order", fin=second % 2 == 1),
@@ -247,6 +259,9 @@ class World:
             lambda: frames.encode_ack(((min(first, second), max(first, second)),), first),
             lambda: frames.encode_path_challenge(bytes((first,)) * 8),
             lambda: frames.encode_datagram(program.text()),
+            lambda: frames.encode_path_response(bytes((first,)) * 8),
+            lambda: frames.encode_compromised(first, second),
+            lambda: frames.COMPROMISED_ACK,
         )
         return made[kind]()
 
@@ -295,7 +310,8 @@ class World:
         for side in self.pair.sides:
             ended: set[int] = set()
             for action in side.acts(Notify):
-                assert action.link not in ended, action
+                receipt = isinstance(action.notice, Compromised)  # the user needs it even then
+                assert receipt or action.link not in ended, action
                 if isinstance(action.notice, Closed):
                     ended.add(action.link)
 
