@@ -170,12 +170,12 @@ async def test_a_link_that_only_lost_its_path_is_left_to_find_another(
         nursery.cancel_scope.cancel()
     assert device.told == [
         "the path to home is lost, searching ...",
-        "home is back after 59 s",
+        "home is back after 19 s",
         "home moved to 198.51.100.7:4000",
     ]
 
 
-async def test_a_listener_that_lost_its_memory_is_dialled_again_after_a_minute(
+async def test_a_listener_that_lost_its_memory_is_dialled_again_after_20_seconds(
     device: Device, quick: None, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with trio.open_nursery() as nursery:
