@@ -26,7 +26,9 @@ from clawchat.core.crypto.schedule import EpochKeys
 from clawchat.core.events import (
     Close,
     DatagramReceived,
+    DeclareCompromised,
     Dial,
+    Disturbed,
     Event,
     Forget,
     Persisted,
@@ -644,6 +646,30 @@ def test_every_candidate_path_gets_the_same_hello_and_the_first_answer_wins() ->
     pair.run(SECOND)
     assert pair.dialer.endpoint.link_stats(1).path == THERE
     assert pair.dialer.all(Observed) == [Observed(DIALER)]
+
+
+def test_a_change_of_the_network_does_not_disturb_a_dial() -> None:
+    pair = make_pair()
+    pair.dial(pairing_of(pair.publish()))
+    pair.do(pair.dialer, Disturbed(1))
+    pair.run(SECOND)
+    assert pair.dialer.established
+
+
+def test_both_links_of_a_device_end_when_its_pairing_is_declared_compromised() -> None:
+    """An older one, and a newer one whose generation is just being written."""
+    pair = linked_pair()
+    file_id = pair.listener.pairing.file_id
+    pair.restart(pair.dialer)
+    pair.listener.disk.delay_ns = SECOND
+    pair.dial()
+    pair.run(SECOND // 2)
+    assert len(pair.listener.endpoint.links) == 2
+    pair.do(pair.listener, DeclareCompromised(file_id, everything=False))
+    pair.run(20 * SECOND)
+    assert pair.listener.endpoint.links == []
+    assert pair.listener.endpoint.pairings == []
+    assert {closed.code for closed in pair.listener.closed} == {CloseCode.COMPROMISED}
 
 
 # --- time -------------------------------------------------------------------------------------

@@ -439,6 +439,8 @@ def a_sleeping_listener_searches_again_when_its_own_network_changes() -> Pair:
     before = len(pair.listener.sent)
     pair.do(pair.listener, Disturbed(-1))
     assert len(pair.listener.sent) > before
+    pair.run(MINUTE)
+    assert pair.listener.endpoint.link_stats(-1).phase == "asleep"
     return pair
 
 
