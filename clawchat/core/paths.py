@@ -73,6 +73,11 @@ class Paths:
         way.received = max(way.received, CANDIDATE_CREDIT)
         return way
 
+    def proved(self, way: Way) -> bool:
+        """Whether the peer was ever proved to be at this remote address, over whatever socket."""
+        remote = way.path.remote
+        return any(other.validated and other.path.remote == remote for other in self)
+
     def challenge(self, way: Way, now: Instant) -> bytes:
         """The token to send on `way`; the same one until it is answered."""
         if not way.token:

@@ -547,7 +547,7 @@ class Transport:
             answers.setdefault(way, []).append(frames.encode_path_challenge(token))
         for way, parts in answers.items():
             payload = b"".join(parts)
-            if not way.may_send(len(payload) + OVERHEAD):
+            if not (way.may_send(len(payload) + OVERHEAD) or self.paths.proved(way)):
                 continue
             number = self.packets_sent
             datagrams = self.epochs.current.seal.seal(way.id, number, [payload])

@@ -135,6 +135,21 @@ def test_a_suspect_dialer_asks_for_another_port_after_ten_seconds_and_moves_to_i
     assert pair.dialer.received(CHAT) == b"token " * 5
 
 
+def test_another_port_is_asked_for_as_long_as_the_search_lasts() -> None:
+    """The old mapping is gone for good, and the network comes back only after a while."""
+    pair = streaming()
+    pair.network = dead
+    tokens(pair, 5)
+    pair.run_until(lambda: bool(pair.dialer.acts(HopPort)), 20 * SECOND)
+    pair.also_dialer = ELSEWHERE
+    pair.do(pair.dialer, Disturbed(1, (Path(ELSEWHERE, LISTENER),)))
+    pair.run(50 * SECOND)
+    pair.network = lambda parcel: calm(parcel) if ELSEWHERE in (parcel.source, parcel.to) else ()
+    pair.run(2 * SECOND)
+    assert pair.dialer.transport().path == Path(ELSEWHERE, LISTENER)
+    assert pair.dialer.received(CHAT) == b"token " * 5
+
+
 def test_a_new_path_shows_none_of_the_old_connection_ids() -> None:
     pair = streaming()
     before = {parcel.data[:8] for parcel in pair.parcels}
