@@ -523,7 +523,7 @@ class Endpoint:
             self._refuse_destroyed(event.file_id)
         if event.file_id and event.file_id not in self._destroyed:
             self._declare(event.file_id, event.reason, event.everything, now)
-        elif not self._fallen:
+        else:
             self._fall(event.reason, now)
 
     def _declare(
