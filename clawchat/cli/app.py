@@ -74,6 +74,16 @@ COMMANDS: tuple[tuple[str, Group, str], ...] = (
     ),
     ("ping", LINK, "Measure the round trip time over the link."),
     ("rotate", LINK, "Change the keys of the link now, by the post-quantum ratchet."),
+    (
+        "panic",
+        LINK,
+        """Destroy this machine's pairings, here and on the other side.
+
+        For a device that was lost, a file that leaked, a machine that had a visitor. On a device
+        and on the agent's machine alike: keys and credentials are wiped in memory and on disk, a
+        bootstrap file is withdrawn, and every peer that can be reached is told to do the same.
+        Asks first. Prints what was destroyed, and whether the peer confirmed.""",
+    ),
     ("disconnect", LINK, "End the process that holds the link."),
     (
         "serve",

@@ -22,6 +22,7 @@ class ExitCode(IntEnum):
     BOOTSTRAP = 6
     STORE = 7
     IN_USE = 8
+    UNCONFIRMED = 9
     CANCELLED = 130
 
 
@@ -35,5 +36,6 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.BOOTSTRAP: "the bootstrap file or its key cannot be used",
     ExitCode.STORE: "a folder of ClawChat cannot be read or written, or is damaged",
     ExitCode.IN_USE: "a port or a folder is in use by another process",
+    ExitCode.UNCONFIRMED: "`panic` destroyed this side; a peer did not confirm that it obeys",
     ExitCode.CANCELLED: "ended by Ctrl-C",
 }

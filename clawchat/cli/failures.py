@@ -64,6 +64,7 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
 _NEXT: dict[CloseCode, str] = {
     CloseCode.REPLACED: "another process or a copy of this device's folder took the link over",
     CloseCode.REVOKED: "the listener forgot this device; pair again with a new bootstrap file",
+    CloseCode.COMPROMISED: "nothing of it is left; pair again with a new bootstrap file",
     CloseCode.STORE: "free some space or fix the permissions of the state folder",
 }
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeAlias
 import trio
 
 from clawchat.cli.local_socket import LocalSocket, LocalStream, Message, Refused, splice
+from clawchat.cli.receipts import as_told
 from clawchat.cli.terminal import one_line
 from clawchat.core.actions import (
     Closed,
@@ -30,10 +31,11 @@ from clawchat.core.actions import (
     PathChanged,
     PathRestored,
     PathSuspect,
+    Receipt,
 )
 from clawchat.core.credential import Address
 from clawchat.core.instant import MILLISECOND, SECOND
-from clawchat.errors import ClawChatError, CloseCode, LinkClosed, UserError
+from clawchat.errors import ClawChatError, CloseCode, CompromiseReason, LinkClosed, UserError
 
 PAUSE_FIRST = 0.5  # seconds between a lost link and the first new attempt
 PAUSE_MAX = 30.0
@@ -47,8 +49,12 @@ PATIENCE = 30.0  # seconds that a request waits for a link that is being made ag
 BLINK_SECONDS = 1.0
 SEARCH_SECONDS = 20.0
 
+PANIC_SECONDS = 15.0  # the peer is told for ten; then the receipt is on its way
+
 # Dialling again after these would fail again, or take the link from another process in turn.
-HOPELESS = frozenset({CloseCode.REVOKED, CloseCode.REPLACED, CloseCode.STORE})
+HOPELESS = frozenset(
+    {CloseCode.REVOKED, CloseCode.REPLACED, CloseCode.STORE, CloseCode.COMPROMISED}
+)
 
 Tell: TypeAlias = Callable[[str], None]
 
@@ -68,6 +74,9 @@ class Link(Protocol):
     async def open_stream(self, *, bulk: bool = False) -> trio.abc.HalfCloseableStream: ...
     async def ping(self) -> float: ...
     async def rotate_keys(self) -> int: ...
+    async def declare_compromised(
+        self, reason: CompromiseReason = ..., *, everything: bool = ...
+    ) -> Receipt: ...
     async def wait_closed(self) -> Closed: ...
     async def aclose(self) -> None: ...
     def notices(self) -> AsyncIterator[Notice]: ...
@@ -237,7 +246,7 @@ class Holder:
                         await self._changed.wait()
 
     async def control(self, message: Message) -> Message:
-        """Answer what is not a stream: `status`, `ping`, `rotate`, `stop`."""
+        """Answer what is not a stream: `status`, `ping`, `rotate`, `panic`."""
         verb = message.get("verb")
         if verb == "status":
             return {"ok": True, **self._status()}
@@ -245,7 +254,20 @@ class Holder:
             return {"ok": True, "rtt_ms": await (await self.link()).ping() * 1000}
         if verb == "rotate":
             return {"ok": True, "epoch": await (await self.link()).rotate_keys()}
+        if verb == "panic":
+            return {"ok": True, "receipts": await self._panic(message)}
         raise Refused("unknown", f"the process that holds the link does not know {verb!r}")
+
+    async def _panic(self, message: Message) -> list[dict[str, Any]]:
+        """Destroy the pairing over the link. Without one nobody is told: make room for who asks."""
+        link = self._link
+        if link is None:
+            self.stop()
+            return []
+        receipt = await link.declare_compromised(
+            CompromiseReason(message["reason"]), everything=bool(message["everything"])
+        )
+        return [as_told(receipt, self.name)]
 
     async def answer(self, message: Message, stream: LocalStream) -> None:
         """Serve one connection of the local socket."""
@@ -257,6 +279,9 @@ class Holder:
                 lent = await self.open_stream(bulk=bool(message.get("bulk")))
                 await stream.send_message({"ok": True})
                 await splice(lent, stream)
+            elif message.get("verb") == "panic":
+                with trio.move_on_after(PANIC_SECONDS, shield=True):  # the link ends meanwhile
+                    await stream.send_message(await self.control(message))
             else:
                 await stream.send_message(await self.control(message))
         except LinkClosed as error:

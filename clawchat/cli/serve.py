@@ -31,6 +31,7 @@ from clawchat.cli.agent import PORT_RANGE, provider_of, running_agent
 from clawchat.cli.bootstrap_key import HOW_TO_MAKE_ONE, WAYS, given_key
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import AgentTrouble, InUse, Usage, exit_code
+from clawchat.cli.holder import PANIC_SECONDS
 from clawchat.cli.local_socket import LocalSocket, LocalStream, Message, NobodyHome, Refused
 from clawchat.cli.options import (
     BaseUrl,
@@ -42,19 +43,27 @@ from clawchat.cli.options import (
     StateDir,
 )
 from clawchat.cli.places import SERVE_SOCKET, agent_folder, listener_folder, private_folder
+from clawchat.cli.receipts import as_told, receipt_lines
 from clawchat.cli.terminal import Style, describe, one_line, say
 from clawchat.cli.until_stopped import until_stopped
-from clawchat.core.actions import BootstrapContent
+from clawchat.core.actions import BootstrapContent, Compromised, Receipt
 from clawchat.core.credential import Address
 from clawchat.core.crypto.bootstrap import BootstrapKey
 from clawchat.core.crypto.suite import public_key
 from clawchat.drivers.address import parse_address, resolve
 from clawchat.drivers.files import write_private
 from clawchat.drivers.listener import Listener
+from clawchat.drivers.on_trio import NotErased
 from clawchat.drivers.peer import Peer, fingerprint
 from clawchat.drivers.publisher import FILE_NAME, Publisher
 from clawchat.drivers.store import Entry, Store
-from clawchat.errors import BootstrapKeyMissing, StoreError, UserError
+from clawchat.errors import (
+    BootstrapKeyMissing,
+    CompromiseReason,
+    PairingDestroyed,
+    StoreError,
+    UserError,
+)
 
 PORTS = range(49152, 65536)  # for private use (RFC 6335)
 TRIES = 8
@@ -296,18 +305,23 @@ class _Desk:
         self.publisher = publisher
         self._agent = agent
         self._up: dict[Peer, float] = {}
+        self._fallen = trio.Event()  # nothing is left to serve
+        self._names: dict[bytes, str] = {}  # a receipt comes when the store knows them no more
 
     async def run(self, listener: Listener) -> None:
         """Until cancelled."""
         self._listener = listener
+        self._names = {e.pairing.file_id: e.name for e in self.store.entries()}
         async with trio.open_nursery() as nursery:
             await nursery.start(LocalSocket(self.store.folder / SERVE_SOCKET).serve, self.answer)
             nursery.start_soon(self._report)
+            nursery.start_soon(self._end_when_fallen, nursery.cancel_scope)
             async for peer in listener:
                 nursery.start_soon(self._receive, peer)
 
     async def _receive(self, peer: Peer) -> None:
         name = await trio.to_thread.run_sync(self.store.label, peer.file_id)
+        self._names[peer.file_id] = name
         new = peer.generation == 1  # the first credential that replaces a bootstrap file's
         say(
             f"{'device paired' if new else 'device is back'}: {one_line(name)} from "
@@ -329,12 +343,48 @@ class _Desk:
 
     async def _report(self) -> None:
         async for notice in self._listener.notices():
+            if isinstance(notice, Compromised):
+                self._say_compromised(notice.receipt)
+                continue
             name = await trio.to_thread.run_sync(self.store.label, notice.file_id)
             say(
                 f"WARNING: somebody at {notice.path.remote} used an old credential of "
                 f"{one_line(name)}: a copied bootstrap file or a restored backup. If that was not "
                 "you, stop here, remove that device and pair it anew."
             )
+
+    def _say_compromised(self, receipt: Receipt) -> None:
+        name = self._names.get(receipt.file_id, receipt.file_id.hex()[:8])
+        who = one_line(name) if receipt.by_peer else "this machine"
+        why = receipt.reason.name.lower().replace("_", " ")
+        say(f"WARNING: {who} declared the pairing with {one_line(name)} compromised ({why}).")
+        for line in receipt_lines(as_told(receipt, name)):
+            say(f"  {line}")
+        if receipt.kept.identity:
+            self._fallen.set()
+
+    async def _end_when_fallen(self, scope: trio.CancelScope) -> None:
+        await self._fallen.wait()
+        say("everything was declared compromised: `clawchat serve` ends; pair anew afterwards")
+        await trio.sleep(PANIC_SECONDS)  # other devices are being told
+        scope.cancel()
+
+    async def _panic(self, message: Message) -> list[dict[str, Any]]:
+        everything = bool(message["everything"])
+        try:
+            receipts = await self._listener.declare_compromised(
+                bytes.fromhex(str(message["id"])),
+                reason=CompromiseReason(message["reason"]),
+                everything=everything,
+            )
+        except NotErased as error:  # the caller finds the files, and says so
+            receipts = error.receipts
+        except PairingDestroyed:
+            return []
+        return [
+            as_told(receipt, self._names.get(receipt.file_id, receipt.file_id.hex()[:8]))
+            for receipt in receipts
+        ]
 
     async def answer(self, message: Message, stream: LocalStream) -> None:
         """Serve one command of this machine."""
@@ -346,6 +396,8 @@ class _Desk:
             await stream.send_message({"ok": True, "path": str(path), **self._current()})
         elif verb == "status":
             await stream.send_message({"ok": True, **await self._status()})
+        elif verb == "panic":
+            await stream.send_message({"ok": True, "receipts": await self._panic(message)})
         else:
             raise Refused("unknown", f"the running listener does not know {verb!r}")
 

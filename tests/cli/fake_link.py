@@ -8,10 +8,18 @@ from contextlib import asynccontextmanager
 import trio
 from trio.testing import memory_stream_pair
 
-from clawchat.core.actions import Closed, LinkStats, Notice, PathRestored, PathSuspect
+from clawchat.core.actions import (
+    Closed,
+    Kept,
+    LinkStats,
+    Notice,
+    PathRestored,
+    PathSuspect,
+    Receipt,
+)
 from clawchat.core.credential import Address, Path
 from clawchat.drivers.feed import Feed
-from clawchat.errors import CloseCode
+from clawchat.errors import CloseCode, CompromiseReason
 
 HERE, THERE = Address("127.0.0.1", 50000), Address("127.0.0.1", 50001)
 
@@ -71,6 +79,12 @@ class FakeLink:
 
     async def rotate_keys(self) -> int:
         return 2
+
+    async def declare_compromised(
+        self, reason: CompromiseReason = CompromiseReason.USER, *, everything: bool = True
+    ) -> Receipt:
+        self.die(CloseCode.COMPROMISED, "declared")
+        return Receipt(b"f" * 16, reason, everything, False, True, True, Kept((1,)))
 
     async def wait_closed(self) -> Closed:
         await self._over.wait()

@@ -221,6 +221,17 @@ def test_a_dialer_whose_disk_is_stuck_can_tell_a_listener_that_has_only_replied(
     assert pair.listener.endpoint.links == pair.dialer.endpoint.links == []
 
 
+def test_a_device_that_dials_beside_a_live_link_ends_both() -> None:
+    pair = linked_pair()
+    pair.network = losing(lambda parcel: parcel.to == DIALER)
+    pair.dial()
+    declare(pair, pair.dialer)
+    pair.run(DECLARING_LASTS + SECOND)
+    assert [receipt.told for receipt in pair.dialer.receipts] == [False, True]
+    assert pair.dialer.acts(Destroy) == [Destroy(pair.dialer.receipts[0].file_id)]
+    assert pair.dialer.endpoint.links == []
+
+
 def test_what_a_listener_is_writing_is_destroyed_after_it_was_written() -> None:
     pair = make_pair()
     pair.listener.disk.delay_ns = 2 * SECOND

@@ -1,0 +1,173 @@
+"""`clawchat panic`: a user destroys pairings, on either machine, with and without a link."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clawchat.cli.bootstrap_key import new_key
+from tests.cli.machine import Background, Machine
+from tests.cli.test_conversation import published
+
+KEY = new_key()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Machine]:
+    with Machine(tmp_path / "server", CLAWCHAT_BOOTSTRAP_KEY=KEY) as machine:
+        yield machine
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Machine]:
+    with Machine(tmp_path / "device", CLAWCHAT_BOOTSTRAP_KEY=KEY) as machine:
+        yield machine
+
+
+def serving(server: Machine) -> Background:
+    serve = server.start("serve", "--ip", "127.0.0.1")
+    serve.wait_for("listening on")
+    return serve
+
+
+def pair(server: Machine, device: Machine, name: str = "home") -> None:
+    file = device.home / "copied.sec"
+    shutil.copy(published(server), file)
+    done = device.run("connect", str(file), "--once", "--name", name)
+    assert done.returncode == 0, done.stderr
+
+
+def paired(server: Machine, device: Machine) -> Background:
+    serve = serving(server)
+    serve.wait_for("bootstrap file published")
+    pair(server, device)
+    return serve
+
+
+def pairings(machine: Machine, role: str) -> list[Path]:
+    return sorted((machine.home / "state" / role / "pairings").glob("*.json"))
+
+
+def test_a_device_panics_over_the_link_that_another_process_holds(
+    server: Machine, device: Machine
+) -> None:
+    serve = paired(server, device)
+    holder = device.start("connect")
+    holder.wait_for("linked with")
+    told = device.json("panic", "--only-this-peer", "--reason", "lost", "--yes")
+    (receipt,) = told["receipts"]
+    assert (receipt["told"], receipt["confirmed"], receipt["reason"]) == (True, True, "device_lost")
+    assert receipt["name"] == "home"
+    assert receipt["generations"] == [2]
+    assert receipt["pinned_key"]
+    assert told["trouble"] == []
+    assert pairings(device, "device") == pairings(server, "listener") == []
+    serve.wait_for("declared the pairing with")
+    assert holder.process.wait(20) != 0
+    assert device.run("status", "--offline").returncode == 0
+    assert device.run("ping").returncode == 3
+
+
+def test_a_device_without_a_link_makes_one_to_tell_the_listener(
+    server: Machine, device: Machine
+) -> None:
+    serve = paired(server, device)
+    done = device.run("panic", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "confirmed: it destroys its side too" in done.stdout
+    assert "this machine's own key is destroyed" in done.stdout
+    serve.wait_for("everything was declared compromised")
+    assert pairings(server, "listener") == pairings(device, "device") == []
+    assert not (device.home / "state" / "device" / "identity.json").exists()
+    assert not (server.home / "state" / "listener" / "identity.json").exists()
+    assert serve.process.wait(30) == 0
+
+
+def test_a_device_whose_listener_is_off_destroys_its_side_and_says_so(
+    server: Machine, device: Machine
+) -> None:
+    serve = paired(server, device)
+    serve.interrupt()
+    done = device.run("panic", "--yes", "--json")
+    assert done.returncode == 9
+    (receipt,) = json.loads(done.stdout)["receipts"]
+    assert not receipt["told"]
+    assert receipt["generations"] == [1]
+    assert pairings(device, "device") == []
+    assert len(pairings(server, "listener")) == 1
+
+
+def test_the_listener_drops_one_device_and_serves_the_other(
+    server: Machine, device: Machine, tmp_path: Path
+) -> None:
+    serve = paired(server, device)
+    with Machine(tmp_path / "other", CLAWCHAT_BOOTSTRAP_KEY=KEY) as other:
+        assert server.run("sec", "new").returncode == 0
+        pair(server, other)
+        holders = [machine.start("connect") for machine in (device, other)]
+        for holder in holders:
+            holder.wait_for("linked with")
+        told = server.json("status")["serve"]["devices"]
+        gone = told[0]
+        done = server.run("panic", "--peer", gone["id"], "--only-this-peer", "--yes")
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert len(pairings(server, "listener")) == 1
+        assert sorted(len(pairings(m, "device")) for m in (device, other)) == [0, 1]
+        left = device if pairings(device, "device") else other
+        assert left.run("ping", "--count", "1").returncode == 0
+    assert serve.process.poll() is None
+
+
+def test_a_listener_that_does_not_run_destroys_what_it_stored(
+    server: Machine, device: Machine
+) -> None:
+    serve = paired(server, device)
+    serve.interrupt()
+    done = server.run("panic", "--yes")
+    assert done.returncode == 9, done.stderr
+    assert "not told, there was no link" in done.stdout
+    assert pairings(server, "listener") == []
+    serving(server).wait_for("bootstrap file published")
+    assert len(pairings(device, "device")) == 1, "nobody could tell it"
+
+
+def test_a_backup_that_brings_a_destroyed_pairing_back_is_refused(
+    server: Machine, device: Machine
+) -> None:
+    serve = paired(server, device)
+    (kept,) = pairings(device, "device")
+    backup = kept.read_bytes()
+    assert device.run("panic", "--only-this-peer", "--yes").returncode == 0
+    kept.write_bytes(backup)
+    done = device.run("ping", "--count", "1")
+    assert done.returncode == 7
+    assert "was declared compromised and destroyed" in done.stderr
+    assert str(kept) in done.stderr
+    assert serve.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((), 2, "use --yes"),
+        (("--yes", "--reason", "bored"), 2, "--reason bored"),
+        (("--yes", "--peer", "nobody"), 3, "'nobody'"),
+    ],
+    ids=["not asked", "a reason nobody knows", "a peer nobody knows"],
+)
+def test_nothing_is_destroyed_by_mistake(
+    server: Machine, device: Machine, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    paired(server, device)
+    done = device.run("panic", *arguments)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert len(pairings(device, "device")) == 1
+
+
+def test_there_must_be_something_to_destroy(device: Machine) -> None:
+    assert device.run("panic", "--yes").returncode == 3
