@@ -105,7 +105,7 @@ class Endpoint:
         trace: Trace | None = None,
     ) -> None:
         self.config = evolve(config, identity=config.identity.copy())  # ours to wipe
-        self.static = public_key(config.identity.reveal())
+        self.static = public_key(config.identity.view())
         self._entropy = entropy
         self._trace = trace
         self._unix_ns_at_zero = unix_ns - now

@@ -17,7 +17,7 @@ from clawchat.core.credential import Address, Credential, Pairing
 from clawchat.core.crypto.envelope import open_reply, seal_hello
 from clawchat.core.crypto.noise import HandshakeState
 from clawchat.core.crypto.schedule import derive_credential, first_root, next_secret, prologue
-from clawchat.core.crypto.suite import hmac_sha256
+from clawchat.core.crypto.suite import KeyPair, hmac_sha256
 from clawchat.core.instant import Instant
 from clawchat.core.secret import Secret
 from clawchat.core.wire.parameters import Limits, cookie_of, decode_parameters, encode_parameters
@@ -87,10 +87,10 @@ class DialAttempt:
         self._noise = HandshakeState(
             initiator=True,
             prologue=prologue(pairing.file_id, credential.generation),
-            s=identity.reveal(),
+            s=KeyPair(identity.view()),
             e=entropy(EPHEMERAL_SIZE),
             rs=pairing.listener_static,
-            psks=(credential.psk.reveal(),),
+            psks=(credential.psk.view(),),
         )
         message = self._noise.write_message(encode_parameters(limits, cookie))
         self.hello = seal_hello(credential, message, entropy)
@@ -132,7 +132,7 @@ def read_hello(
     noise = HandshakeState(
         initiator=False,
         prologue=prologue(pairing.file_id, generation),
-        s=identity.reveal(),
+        s=KeyPair(identity.view()),
         e=entropy(EPHEMERAL_SIZE),
     )
     payload = noise.read_message(message)
@@ -151,7 +151,7 @@ class Answer:
 
 def answer(hello: Hello, pairing: Pairing, used: Credential, limits: Limits) -> Answer:
     """The second Noise message, and the agreement that follows from it."""
-    hello.noise.set_psk(used.psk.reveal())
+    hello.noise.set_psk(used.psk.view())
     message = hello.noise.write_message(encode_parameters(limits))
     agreement = _agreement(hello.noise, pairing, used, hello.peer_limits, dialer=False)
     hello.noise.wipe()
@@ -175,4 +175,4 @@ def check_cookie(key: Secret, cookie: bytes, hint: bytes, seen: Address, now: In
 
 def _cookie_tag(key: Secret, hint: bytes, seen: Address, made: Instant) -> bytes:
     text = b"|".join((hint, str(made).encode(), str(seen).encode()))
-    return hmac_sha256(key.reveal(), text)[:16]
+    return hmac_sha256(key.view(), text)[:16]

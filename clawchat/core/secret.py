@@ -1,8 +1,8 @@
 """Bytes that must not leak: hidden from `repr`, wiped when done.
 
 Rules: a `Secret` owns a `bytearray`, never a `bytes` (deleted `bytes` stay readable in memory,
-wiped `bytearray`s do not). What is let go of is wiped as well. `reveal()` makes the one
-unavoidable copy for OpenSSL; do not keep it.
+wiped `bytearray`s do not). What is let go of is wiped as well. `view()` lends the bytes to a
+call; `reveal()` makes a copy that nobody wipes, for those who cannot do with less.
 Left to others: deciding when a secret's life ends.
 """
 
@@ -23,11 +23,22 @@ class Secret:
         self._data: bytearray | None = None
         self._data = bytearray(data)
 
-    def reveal(self) -> bytes:
-        """The bytes. Raises `ValueError` after `wipe`."""
+    @classmethod
+    def adopt(cls, data: bytearray) -> Secret:
+        """Takes `data` over, without a copy: it is wiped with the secret."""
+        secret = cls(b"")
+        secret._data = data
+        return secret
+
+    def view(self) -> bytearray:
+        """The bytes themselves, to be read and not kept. Raises `ValueError` after `wipe`."""
         if self._data is None:
             raise ValueError("this secret was wiped")
-        return bytes(self._data)
+        return self._data
+
+    def reveal(self) -> bytes:
+        """A copy of the bytes. Raises `ValueError` after `wipe`."""
+        return bytes(self.view())
 
     def copy(self) -> Secret:
         """Another with the same bytes, and a life of its own; wiped if this one is."""

@@ -117,7 +117,7 @@ def read_bootstrap(path: str | os.PathLike[str], key: BootstrapKey | None) -> Bo
 
 def first_pairing(content: BootstrapContent) -> Pairing:
     """What a bootstrap file lets a dialer begin with: generation 0."""
-    credential = derive_credential(content.file_id, 0, content.secret.reveal())
+    credential = derive_credential(content.file_id, 0, content.secret)
     static = content.listener_static
     return Pairing(content.file_id, True, static, static, (credential,))
 

@@ -19,8 +19,8 @@ from clawchat.core.crypto.suite import (
     Entropy,
     aead_open,
     aead_seal,
-    expand,
-    extract,
+    derive,
+    wipe,
 )
 from clawchat.core.secret import Secret
 from clawchat.core.wire.address import decode_address, encode_address
@@ -95,7 +95,10 @@ def _seal(
     salt = entropy(SALT_SIZE)
     head = credential.hint + salt
     padded = inside.ljust(size - OVERHEAD, b"\0")
-    return head + aead_seal(_key(credential.envelope_key, salt, direction), _NONCE, padded, head)
+    key = _key(credential.envelope_key, salt, direction)
+    sealed = aead_seal(key, _NONCE, padded, head)
+    wipe(key)
+    return head + sealed
 
 
 def _open(envelope_key: Secret, direction: bytes, datagram: bytes) -> bytes:
@@ -104,13 +107,14 @@ def _open(envelope_key: Secret, direction: bytes, datagram: bytes) -> bytes:
     head = datagram[:HEAD_SIZE]
     key = _key(envelope_key, head[HINT_SIZE:], direction)
     inside = aead_open(key, _NONCE, datagram[HEAD_SIZE:], head)
+    wipe(key)
     if inside is None:
         raise Malformed(Drop.ENVELOPE)
     return inside
 
 
-def _key(envelope_key: Secret, salt: bytes, direction: bytes) -> bytes:
-    return expand(extract(salt, envelope_key.reveal()), direction, KEY_SIZE)
+def _key(envelope_key: Secret, salt: bytes, direction: bytes) -> bytearray:
+    return derive(salt, envelope_key.view(), direction, KEY_SIZE)
 
 
 def _measured(message: bytes) -> bytes:

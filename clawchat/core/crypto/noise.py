@@ -28,6 +28,7 @@ from clawchat.core.crypto.suite import (
     hkdf_expand,
     hkdf_extract,
 )
+from clawchat.core.events import Buffer
 from clawchat.errors import Drop, Malformed
 
 MESSAGE_SIZE_MAX: Final = 65535
@@ -91,7 +92,7 @@ def messages_of(name: str) -> tuple[Pattern, tuple[Row, ...]]:
     return pattern, tuple(map(tuple, rows))
 
 
-def _hkdf(hash_name: str, chaining_key: bytes, material: bytes, outputs: int) -> list[bytes]:
+def _hkdf(hash_name: str, chaining_key: bytes, material: Buffer, outputs: int) -> list[bytes]:
     """HKDF of Noise 4.3: `outputs` values, each as long as the hash."""
     size = len(chaining_key)
     prk = hkdf_extract(chaining_key, material, hash_name)
@@ -167,7 +168,7 @@ class _Symmetric:
         self.chaining_key, key = _hkdf(self.hash_name, self.chaining_key, material, 2)
         self.cipher = CipherState(key[:KEY_SIZE])
 
-    def mix_key_and_hash(self, material: bytes) -> None:
+    def mix_key_and_hash(self, material: Buffer) -> None:
         chaining_key, digest, key = _hkdf(self.hash_name, self.chaining_key, material, 3)
         self.chaining_key = chaining_key
         self.mix_hash(digest)
@@ -238,7 +239,7 @@ class HandshakeState:
         s: bytes | KeyPair | None,
         e: bytes | KeyPair,
         rs: bytes | None = None,
-        psks: tuple[bytes, ...] = (),
+        psks: tuple[Buffer, ...] = (),
         hash_name: str = "SHA256",
     ) -> None:
         """Raises `ValueError` for an unknown pattern, or a key that is missing or of no use."""
@@ -248,7 +249,7 @@ class HandshakeState:
         self._e: KeyPair | None = KeyPair(e) if isinstance(e, bytes) else e
         self._rs = rs
         self._re: bytes | None = None
-        self._psks: list[bytes] = []
+        self._psks: list[Buffer] = []
         self._psks_used = 0
         self._psk_mode = any(PSK in row for row in self._messages)
         self._turn = 0
@@ -293,7 +294,7 @@ class HandshakeState:
     def finished(self) -> bool:
         return self._turn == len(self._messages)
 
-    def set_psk(self, psk: bytes) -> None:
+    def set_psk(self, psk: Buffer) -> None:
         """Add the next pre-shared key, in the order of the psk tokens.
 
         It may come late: the responder of IKpsk2 learns who is there before it needs one. Raises
@@ -411,7 +412,7 @@ class HandshakeState:
             raise ValueError("this pattern needs a static key that is missing")
         return pair
 
-    def _next_psk(self) -> bytes:
+    def _next_psk(self) -> Buffer:
         if self._psks_used == len(self._psks):
             raise ValueError("this pattern needs a psk that is missing")
         self._psks_used += 1

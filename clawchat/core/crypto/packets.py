@@ -24,7 +24,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
-from clawchat.core.crypto.suite import KEY_SIZE, NONCE_SIZE, TAG_SIZE, expand, hmac_sha256
+from clawchat.core.crypto.suite import (
+    KEY_SIZE,
+    NONCE_SIZE,
+    TAG_SIZE,
+    expand_secret,
+    hmac_sha256,
+    wipe,
+)
 from clawchat.core.events import Buffer
 from clawchat.core.secret import Secret
 
@@ -52,18 +59,21 @@ class _DirectionKeys:
 
     def __init__(self, root: Secret, epoch: int, side: bytes) -> None:
         """`side` is who sends: DIALER or LISTENER."""
-        prk = root.reveal()
-        self._aead: AESGCM | None = AESGCM(expand(prk, b"key " + side, KEY_SIZE))
+        prk = root.view()
+        key = expand_secret(prk, b"key " + side, KEY_SIZE)
+        self._aead: AESGCM | None = AESGCM(key)
+        wipe(key)
         # ECB is what RFC 9001, 5.4.3 asks for: one block of mask from one sample of ciphertext.
-        mask = Cipher(AES256(expand(prk, b"mask " + side, KEY_SIZE)), ECB())  # noqa: S305
-        self._ecb: CipherContext | None = mask.encryptor()
-        self._iv = int.from_bytes(expand(prk, b"iv " + side, NONCE_SIZE), "big")
-        self._cid_key = Secret(expand(prk, b"cid " + side, KEY_SIZE))
+        mask = expand_secret(prk, b"mask " + side, KEY_SIZE)
+        self._ecb: CipherContext | None = Cipher(AES256(mask), ECB()).encryptor()  # noqa: S305
+        wipe(mask)
+        self._iv = int.from_bytes(expand_secret(prk, b"iv " + side, NONCE_SIZE), "big")
+        self._cid_key = Secret.adopt(expand_secret(prk, b"cid " + side, KEY_SIZE))
         self._epoch = epoch
 
     def cid(self, path_id: int) -> bytes:
         """The connection id of packets on `path_id`. Raises `ValueError` after `wipe`."""
-        return hmac_sha256(self._cid_key.reveal(), path_id.to_bytes(4, "big"))[:CID_SIZE]
+        return hmac_sha256(self._cid_key.view(), path_id.to_bytes(4, "big"))[:CID_SIZE]
 
     def wipe(self) -> None:
         """Overwrite what is ours, drop the contexts. Harmless when repeated."""

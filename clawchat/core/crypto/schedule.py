@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from clawchat.core.credential import HINT_SIZE, Credential
 from clawchat.core.crypto.packets import DIALER, LISTENER, OpenKeys, SealKeys
-from clawchat.core.crypto.suite import KEY_SIZE, LABEL, expand, extract, sha256_digest
+from clawchat.core.crypto.suite import (
+    KEY_SIZE,
+    LABEL,
+    derive,
+    expand_secret,
+    extract,
+    sha256_digest,
+)
 from clawchat.core.secret import Secret
 
 
@@ -19,30 +26,30 @@ def prologue(file_id: bytes, generation: int) -> bytes:
 
 def derive_credential(file_id: bytes, generation: int, secret: Secret | bytes) -> Credential:
     """The credential of `generation` from that generation's 32-byte secret."""
-    material = secret.reveal() if isinstance(secret, Secret) else secret
-    prk = extract(file_id, material)
+    material = secret.view() if isinstance(secret, Secret) else secret
     return Credential(
         generation=generation,
-        hint=expand(prk, b"hint", HINT_SIZE),
-        envelope_key=Secret(expand(prk, b"envelope", KEY_SIZE)),
-        psk=Secret(expand(prk, b"psk", KEY_SIZE)),
+        hint=bytes(derive(file_id, material, b"hint", HINT_SIZE)),
+        envelope_key=Secret.adopt(derive(file_id, material, b"envelope", KEY_SIZE)),
+        psk=Secret.adopt(derive(file_id, material, b"psk", KEY_SIZE)),
     )
 
 
 def next_secret(chaining_key: bytes, handshake_hash: bytes) -> Secret:
     """The secret of the next generation, from a finished handshake."""
-    return Secret(expand(extract(handshake_hash, chaining_key), b"next", KEY_SIZE))
+    return Secret.adopt(derive(handshake_hash, chaining_key, b"next", KEY_SIZE))
 
 
 def first_root(chaining_key: bytes, handshake_hash: bytes) -> Secret:
     """The root of epoch 0, from a finished handshake."""
-    return Secret(expand(extract(handshake_hash, chaining_key), b"root", KEY_SIZE))
+    return Secret.adopt(derive(handshake_hash, chaining_key, b"root", KEY_SIZE))
 
 
 def ratchet_root(root: Secret, shared: bytes, epoch: int, offer: bytes, reply: bytes) -> Secret:
     """The root of `epoch` from that of the epoch before, an X-Wing secret and both messages."""
     transcript = sha256_digest(epoch.to_bytes(4, "big") + offer + reply)
-    return Secret(expand(extract(root.reveal(), shared), b"ratchet " + transcript, KEY_SIZE))
+    prk = extract(root.view(), shared)
+    return Secret.adopt(expand_secret(prk, b"ratchet " + transcript, KEY_SIZE))
 
 
 class EpochKeys:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from clawchat.core.events import Buffer
 
@@ -48,7 +48,7 @@ def hmac_sha256(key: bytes | bytearray, data: bytes) -> bytes:
     return hmac.digest(key, data, "sha256")
 
 
-def hkdf_extract(salt: bytes, ikm: bytes, hash_name: str = "SHA256") -> bytes:
+def hkdf_extract(salt: Buffer, ikm: Buffer, hash_name: str = "SHA256") -> bytes:
     """HKDF-Extract of RFC 5869."""
     return hmac.digest(salt, ikm, hash_name)
 
@@ -58,7 +58,7 @@ def hkdf_expand(prk: bytes, info: bytes, size: int, hash_name: str = "SHA256") -
     return HKDFExpand(_HASHES[hash_name](), size, info).derive(prk)
 
 
-def extract(salt: bytes, ikm: bytes) -> bytes:
+def extract(salt: Buffer, ikm: Buffer) -> bytes:
     """HKDF-Extract with SHA-256: a 32-byte key from key material that may be uneven."""
     return hkdf_extract(salt, ikm)
 
@@ -66,6 +66,25 @@ def extract(salt: bytes, ikm: bytes) -> bytes:
 def expand(prk: bytes, label: bytes, size: int) -> bytes:
     """HKDF-Expand with SHA-256 under a label of this protocol."""
     return hkdf_expand(prk, LABEL + b" " + label, size)
+
+
+def derive(salt: bytes, ikm: Buffer, label: bytes, size: int) -> bytearray:
+    """Extract and expand in one, into memory that can be wiped. `salt` is public."""
+    made = bytearray(size)
+    HKDF(SHA256(), size, salt, LABEL + b" " + label).derive_into(ikm, made)
+    return made
+
+
+def expand_secret(prk: Buffer, label: bytes, size: int) -> bytearray:
+    """As `expand`, into memory that can be wiped."""
+    made = bytearray(size)
+    HKDFExpand(SHA256(), size, LABEL + b" " + label).derive_into(prk, made)
+    return made
+
+
+def wipe(buffer: bytearray) -> None:
+    """Overwrite it with zeros."""
+    buffer[:] = bytes(len(buffer))
 
 
 def argon2id(passphrase: bytes, salt: bytes) -> bytes:
@@ -79,12 +98,12 @@ def argon2id(passphrase: bytes, salt: bytes) -> bytes:
     ).derive(passphrase)
 
 
-def aead_seal(key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+def aead_seal(key: Buffer, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
     """AES-256-GCM once: ciphertext and tag. Raises `ValueError` for a key or nonce of no use."""
     return AESGCM(key).encrypt(nonce, plaintext, aad)
 
 
-def aead_open(key: bytes, nonce: bytes, ciphertext: Buffer, aad: bytes) -> bytes | None:
+def aead_open(key: Buffer, nonce: bytes, ciphertext: Buffer, aad: bytes) -> bytes | None:
     """AES-256-GCM once: the plaintext, or None when it does not authenticate."""
     try:
         return AESGCM(key).decrypt(nonce, ciphertext, aad)
@@ -97,7 +116,7 @@ class KeyPair:
 
     __slots__ = ("_private", "public")
 
-    def __init__(self, private: bytes) -> None:
+    def __init__(self, private: bytes | bytearray) -> None:
         """Raises `ValueError` unless `private` has 32 bytes."""
         self._private = X25519PrivateKey.from_private_bytes(private)
         self.public = self._private.public_key().public_bytes_raw()
@@ -112,6 +131,6 @@ def dh(private: bytes, public: bytes) -> bytes:
     return KeyPair(private).dh(public)
 
 
-def public_key(private: bytes) -> bytes:
+def public_key(private: bytes | bytearray) -> bytes:
     """The X25519 public key. Raises `ValueError` unless `private` has 32 bytes."""
     return KeyPair(private).public
