@@ -63,6 +63,8 @@ def test_each_row_becomes_one_option_and_leaves_with_it(world: ModuleType) -> No
         for row in machine.rows:
             fewer = translate(machine.without(row), world.EFFECTS, world.GUARDS).splitlines()
             [gone] = (options - Counter(fewer)).elements()
+            [instead] = (Counter(fewer) - options).elements()
+            assert instead.endswith(f"{machine.prefix}_{row.source.name} -> skip")
             assert f"{machine.prefix}_{row.source.name}" in gone
             assert gone.endswith(f"= {machine.prefix}_{row.dest.name}"), row_name(row)
 
