@@ -587,6 +587,7 @@ class Endpoint:
         self._on_withdraw(WithdrawBootstrap(), now)
         known = [*self._registry.pairings, *(link.file_id for link in self._links.values())]
         self.config.identity.wipe()
+        self._cookie_key.wipe()
         self._registry.out += [Withdraw(), DestroyIdentity()]
         for file_id in known:
             if file_id not in self._destroyed:

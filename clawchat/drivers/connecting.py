@@ -84,13 +84,16 @@ async def connect(
     with store.lock(file_id.hex()):
         identity = await trio.to_thread.run_sync(store.identity)
         config = Config(identity=identity, dial_ns_max=int(timeout * SECOND))
+        where, pairing = entry.candidates or known, entry.pairing
 
         def persist(pairing: Pairing) -> None:
-            store.save(pairing, candidates=entry.candidates or known)
+            store.save(pairing, candidates=where)
 
         sockets = _sockets(known, bind)
         async with open_runner(config, sockets, persist=persist, erase=store.erase) as runner:
-            peer = runner.dial(LINK, entry.pairing, _paths(runner, known))
+            peer = runner.dial(LINK, pairing, _paths(runner, known))
+            # Whatever is secret belongs to the endpoint now, which knows when to wipe it.
+            del target, key, identity, config, entry, pairing
             await _established(peer, known, expires, timeout)
             await runner.in_thread(store.reached, file_id, peer.remote)
             yield peer

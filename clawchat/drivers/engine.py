@@ -20,6 +20,7 @@ from typing import Final, Protocol
 
 from clawchat.core.actions import (
     Closed,
+    Compromised,
     Destroy,
     DestroyIdentity,
     Established,
@@ -40,6 +41,7 @@ from clawchat.core.events import Close, Consumed, Dial, Disturbed, Event
 from clawchat.core.instant import MILLISECOND, SECOND, Instant
 from clawchat.drivers import clock
 from clawchat.drivers.network import Watch
+from clawchat.drivers.scrub import scrub
 from clawchat.drivers.sockets import UdpSocket
 from clawchat.errors import UnknownLink
 
@@ -108,6 +110,7 @@ class Engine:
         self._turning = False
         self._news = False  # whether events came since the last actions
         self._credit = 0  # bytes consumed since the last turn
+        self._destroyed = False  # whether a pairing was, in this turn
         self._endpoint = Endpoint(config, now=clock.now(), unix_ns=time_ns(), entropy=entropy)
 
     @property
@@ -204,6 +207,9 @@ class Engine:
                     self._hop(action)
                 else:
                     self._host.publish(action)
+        if self._destroyed:
+            self._destroyed = False
+            scrub()
         deadline = endpoint.deadline
         self.due = self._disturb_at if deadline is None else min(deadline.at, self._disturb_at)
 
@@ -284,6 +290,8 @@ class Engine:
             sock.close()
 
     def _notify(self, link: int, notice: Notice) -> None:
+        if isinstance(notice, Compromised):
+            self._destroyed = True
         if isinstance(notice, Established):
             self.links[link] = None
             self._used[link] = notice.path.local

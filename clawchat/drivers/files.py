@@ -38,7 +38,7 @@ def private_folder(folder: Path) -> None:
         folder.chmod(0o700)
 
 
-def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
+def write_private(path: Path, data: bytes | bytearray, *, replace: bool = True) -> None:
     """Write `data` to `path` durably and atomically, mode 0600.
 
     With `replace=False` an existing file is left alone and `FileExistsError` raised. After any
@@ -60,12 +60,21 @@ def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
     sync_folder(path.parent)
 
 
-def read_private(path: Path) -> bytes:
-    """The content of a file of ours; other users' access to it is taken away."""
-    with path.open("rb") as file:
-        if sys.platform != "win32" and stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+def read_private(path: Path) -> bytearray:
+    """The content of a file of ours, in memory that can be wiped; other users' access to it is
+    taken away.
+    """
+    with path.open("rb", buffering=0) as file:
+        found = os.fstat(file.fileno())
+        if sys.platform != "win32" and stat.S_IMODE(found.st_mode) & 0o077:
             os.fchmod(file.fileno(), 0o600)
-        return file.read()
+        data = bytearray(found.st_size)
+        view, size = memoryview(data), 0
+        while size < len(data) and (more := file.readinto(view[size:])):
+            size += more
+    view.release()
+    del data[size:]
+    return data
 
 
 def remove(path: Path) -> None:
@@ -117,7 +126,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def _write_synced(path: Path, data: bytes | bytearray) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _BINARY, 0o600)
     try:
         view = memoryview(data)

@@ -46,6 +46,7 @@ from clawchat.drivers.engine import Engine
 from clawchat.drivers.network import Watch, open_watch
 from clawchat.drivers.peer import Peer
 from clawchat.drivers.publisher import Publisher
+from clawchat.drivers.scrub import scrub
 from clawchat.drivers.sockets import UdpSocket
 from clawchat.errors import LocalError, StoreError
 
@@ -86,6 +87,7 @@ async def open_runner(
     try:
         async with trio.open_nursery() as nursery:
             runner = Runner(config, sockets, persist=persist, erase=erase, publisher=publisher)
+            del config  # the endpoint has an identity of its own, which it can wipe
             await nursery.start(runner.run)
             try:
                 yield runner
@@ -354,6 +356,7 @@ class Runner:
         try:
             if self._erase is not None:
                 await trio.to_thread.run_sync(self._erase, action)
+                await trio.to_thread.run_sync(scrub)  # the same thread: its files went through it
         except StoreError as error:
             log.error("%s", error)
             self._erase_error = error

@@ -254,8 +254,11 @@ class Peer:
         """
         file_id = self.file_id
         event = DeclareCompromised(file_id, reason, everything)
-        receipts = await self._carrier.declare_compromised(event)
-        return next(receipt for receipt in receipts if receipt.file_id == file_id)
+        for receipt in await self._carrier.declare_compromised(event):
+            if receipt.file_id == file_id:
+                return receipt
+        assert self.receipt is not None, "this one was destroyed before the others"
+        return self.receipt
 
     def disturbed(self) -> None:
         """Find out at once whether the path still works, since the network may have changed.

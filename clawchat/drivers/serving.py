@@ -50,14 +50,17 @@ async def serve(
         sockets = _bind(host, port)
         pairings = [pairing for pairing in store.load() if not pairing.dialer]
         config = Config(identity=store.identity())
-        async with open_runner(
+        running = open_runner(
             config, sockets, persist=store.save, erase=store.erase, publisher=publisher
-        ) as runner:
+        )
+        del config
+        async with running as runner:
             candidates = tuple(advertise) or _candidates(runner.addresses)
             listener = Listener(runner, store, candidates[:CANDIDATES_MAX], publisher)
-            for pairing in pairings:
-                runner.handle(Remember(pairing))
-            if publisher is not None and not pairings:
+            paired = bool(pairings)
+            while pairings:  # the endpoint has copies of its own, which it can wipe
+                runner.handle(Remember(pairings.pop(0)))
+            if publisher is not None and not paired:
                 await listener.publish()
             yield listener
 

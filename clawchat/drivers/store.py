@@ -13,7 +13,6 @@ Left to others: when to save (the core's `Persist`), deriving credentials (the c
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -36,7 +35,7 @@ from clawchat.core.credential import (
     Superseded,
 )
 from clawchat.core.secret import Secret
-from clawchat.drivers import files
+from clawchat.drivers import files, secret_json
 from clawchat.drivers.address import parse_address
 from clawchat.errors import StoreError
 
@@ -95,11 +94,11 @@ class Store:
         with self._explained(self._identity):
             if not self._identity.exists():
                 files.private_folder(self.folder)
-                made: dict[str, object] = {"private": os.urandom(KEY_SIZE).hex()}
+                made: dict[str, object] = {"private": Secret(os.urandom(KEY_SIZE))}
                 with suppress(FileExistsError):  # another process was first: its key is ours too
-                    files.write_private(self._identity, _encode("identity", made), replace=False)
-            content = _decode("identity", files.read_private(self._identity))
-            return Secret(_bytes(content, "private", KEY_SIZE))
+                    _write_file(self._identity, "identity", made, replace=False)
+            content = _read_file("identity", self._identity)
+            return content.secret("private")
 
     # --- pairings -----------------------------------------------------------------------------
 
@@ -168,7 +167,7 @@ class Store:
         with self._explained(note):
             files.private_folder(self.folder)
             files.private_folder(self._destroyed)
-            files.write_private(note, _encode("note", {"destroyed": 0}))
+            _write_file(note, "note", {"destroyed": 0})
         self._finish_destroying(file_id)
 
     def destroy_identity(self) -> None:
@@ -183,7 +182,7 @@ class Store:
         with self._explained(note):
             if not note.exists():
                 return
-            done = _count(_decode("note", files.read_private(note)), "destroyed")
+            done = _read_file("note", note).count("destroyed")
         if not done:
             self._finish_destroying(file_id)
         path = self._path(file_id)
@@ -199,12 +198,12 @@ class Store:
         with self._explained(path):
             for left in (*files.unfinished(path), path):
                 files.shred(left)
-            files.write_private(note, _encode("note", {"destroyed": int(time())}))
+            _write_file(note, "note", {"destroyed": int(time())})
 
     def _finish_what_was_begun(self) -> None:
         """A process was killed between the note and the end of the pairing."""
         for note in sorted(self._destroyed.glob("[0-9a-f]*")):
-            if not _count(_decode("note", files.read_private(note)), "destroyed"):
+            if not _read_file("note", note).count("destroyed"):
                 self._finish_destroying(bytes.fromhex(note.name))
 
     def _note(self, file_id: bytes) -> Path:
@@ -283,7 +282,7 @@ class Store:
         if self._note(file_id).exists():
             self.refuse_destroyed(file_id)
         with self._explained(path):
-            entry = _to_entry(_decode("pairing", files.read_private(path)))
+            entry = _to_entry(_read_file("pairing", path))
             if path.stem != entry.pairing.file_id.hex():
                 raise ValueError("its name is not the id inside")
             return entry
@@ -293,7 +292,7 @@ class Store:
         with self._explained(path):
             files.private_folder(self.folder)
             files.private_folder(self._pairings)
-            files.write_private(path, _encode("pairing", _from_entry(entry)))
+            _write_file(path, "pairing", _from_entry(entry))
 
     def _fresh_name(self, pairing: Pairing) -> str:
         stem = "listener" if pairing.dialer else "device"
@@ -339,21 +338,81 @@ def _quotes_content(error: Exception) -> bool:
 # --- bytes <-> values -------------------------------------------------------------------------
 
 
-def _encode(kind: str, content: dict[str, object]) -> bytes:
+def _write_file(path: Path, kind: str, content: dict[str, object], *, replace: bool = True) -> None:
     head: dict[str, object] = {"format": f"clawchat {kind}", "version": FORMAT_VERSION}
-    return json.dumps(head | content, indent=1).encode() + b"\n"
+    text = secret_json.encode(head | content)
+    try:
+        files.write_private(path, text, replace=replace)
+    finally:
+        text[:] = bytes(len(text))
 
 
-def _decode(kind: str, data: bytes) -> dict[str, object]:
-    content = json.loads(data)
-    if not isinstance(content, dict) or content.get("format") != f"clawchat {kind}":
+def _read_file(kind: str, path: Path) -> _Content:
+    values, secrets = secret_json.decode(files.read_private(path))
+    if not isinstance(values, dict) or values.get("format") != f"clawchat {kind}":
         raise ValueError("another kind of file")
-    version = content.get("version")
+    version = values.get("version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise _Newer
     if version != FORMAT_VERSION:
         raise ValueError("no version")
-    return content
+    return _Content(values, secrets)
+
+
+@frozen
+class _Content:
+    """An object of a file, with its members checked as they are asked for.
+
+    Raises `ValueError`, `KeyError` or `TypeError` for what is not as it should be.
+    """
+
+    values: dict[str, object]
+    secrets: list[Secret]
+
+    def secret(self, name: str) -> Secret:
+        return secret_json.find(self.values[name], self.secrets)
+
+    def octets(self, name: str, size: int) -> bytes:
+        value = bytes.fromhex(self.text(name))
+        if len(value) != size:
+            raise ValueError(name)
+        return value
+
+    def text(self, name: str) -> str:
+        value = self.values[name]
+        if not isinstance(value, str):
+            raise TypeError(name)
+        return value
+
+    def count(self, name: str) -> int:
+        value = self.values[name]
+        if not isinstance(value, int) or value < 0:
+            raise TypeError(name)
+        return value
+
+    def flag(self, name: str) -> bool:
+        value = self.values[name]
+        if not isinstance(value, bool):
+            raise TypeError(name)
+        return value
+
+    def items(self, name: str) -> list[object]:
+        value = self.values[name]
+        if not isinstance(value, list):
+            raise TypeError(name)
+        return value
+
+    def rows(self, name: str, most: int) -> list[_Content]:
+        rows = self.items(name)
+        if len(rows) > most:
+            raise TypeError(name)
+        return [_Content(_object(row), self.secrets) for row in rows]
+
+
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError("an object was expected")
+    return value
 
 
 def _from_entry(entry: Entry) -> dict[str, object]:
@@ -371,8 +430,8 @@ def _from_entry(entry: Entry) -> dict[str, object]:
             {
                 "generation": credential.generation,
                 "hint": credential.hint.hex(),
-                "envelope_key": credential.envelope_key.reveal().hex(),
-                "psk": credential.psk.reveal().hex(),
+                "envelope_key": credential.envelope_key,
+                "psk": credential.psk,
             }
             for credential in pairing.credentials
         ],
@@ -380,85 +439,43 @@ def _from_entry(entry: Entry) -> dict[str, object]:
             {
                 "generation": old.generation,
                 "hint": old.hint.hex(),
-                "envelope_key": old.envelope_key.reveal().hex(),
+                "envelope_key": old.envelope_key,
             }
             for old in pairing.superseded
         ],
     }
 
 
-def _to_entry(content: dict[str, object]) -> Entry:
-    peer = content["peer_static"]
+def _to_entry(content: _Content) -> Entry:
+    peer = content.values["peer_static"]
     credentials = tuple(
         Credential(
-            _count(row, "generation"),
-            _bytes(row, "hint", HINT_SIZE),
-            Secret(_bytes(row, "envelope_key", KEY_SIZE)),
-            Secret(_bytes(row, "psk", KEY_SIZE)),
+            row.count("generation"),
+            row.octets("hint", HINT_SIZE),
+            row.secret("envelope_key"),
+            row.secret("psk"),
         )
-        for row in _rows(content, "credentials", 2)
+        for row in content.rows("credentials", 2)
     )
     if not credentials:
         raise ValueError("no credential")
     superseded = tuple(
         Superseded(
-            _count(row, "generation"),
-            _bytes(row, "hint", HINT_SIZE),
-            Secret(_bytes(row, "envelope_key", KEY_SIZE)),
+            row.count("generation"), row.octets("hint", HINT_SIZE), row.secret("envelope_key")
         )
-        for row in _rows(content, "superseded", SUPERSEDED_MAX)
+        for row in content.rows("superseded", SUPERSEDED_MAX)
     )
     pairing = Pairing(
-        _bytes(content, "file_id", FILE_ID_SIZE),
-        _flag(content, "dialer"),
-        _bytes(content, "listener_static", STATIC_SIZE),
-        None if peer is None else _bytes(content, "peer_static", STATIC_SIZE),
+        content.octets("file_id", FILE_ID_SIZE),
+        content.flag("dialer"),
+        content.octets("listener_static", STATIC_SIZE),
+        None if peer is None else content.octets("peer_static", STATIC_SIZE),
         credentials,
         superseded,
     )
-    addresses = content["candidates"]
-    if not isinstance(addresses, list):
-        raise TypeError("candidates")
-    candidates = tuple(parse_address(str(text)) for text in addresses)
-    paired, used = _count(content, "paired"), _count(content, "used")
-    return Entry(pairing, _text(content, "name"), candidates, paired, used)
-
-
-def _bytes(content: dict[str, object], name: str, size: int) -> bytes:
-    value = bytes.fromhex(_text(content, name))
-    if len(value) != size:
-        raise ValueError(name)
-    return value
-
-
-def _text(content: dict[str, object], name: str) -> str:
-    value = content[name]
-    if not isinstance(value, str):
-        raise TypeError(name)
-    return value
-
-
-def _count(content: dict[str, object], name: str) -> int:
-    value = content[name]
-    if not isinstance(value, int) or value < 0:
-        raise TypeError(name)
-    return value
-
-
-def _flag(content: dict[str, object], name: str) -> bool:
-    value = content[name]
-    if not isinstance(value, bool):
-        raise TypeError(name)
-    return value
-
-
-def _rows(content: dict[str, object], name: str, most: int) -> list[dict[str, object]]:
-    value = content[name]
-    if not isinstance(value, list) or len(value) > most:
-        raise TypeError(name)
-    if not all(isinstance(row, dict) for row in value):
-        raise TypeError(name)
-    return value
+    candidates = tuple(parse_address(str(text)) for text in content.items("candidates"))
+    paired, used = content.count("paired"), content.count("used")
+    return Entry(pairing, content.text("name"), candidates, paired, used)
 
 
 # --- locks ------------------------------------------------------------------------------------

@@ -83,3 +83,41 @@ def test_a_secret_is_neither_pickled_nor_copied_by_accident() -> None:
         pickle.dumps(Secret(BYTES))
     with pytest.raises(TypeError, match="not pickled"):
         copy.deepcopy(Secret(BYTES))
+
+
+def test_a_view_is_the_secret_itself_and_ends_with_it() -> None:
+    secret = Secret(b"s" * 32)
+    lent = secret.view()
+    assert lent == b"s" * 32
+    secret.wipe()
+    assert lent == bytes(32)
+    with pytest.raises(ValueError, match="wiped"):
+        secret.view()
+
+
+def test_an_adopted_buffer_is_not_copied() -> None:
+    buffer = bytearray(b"a" * 32)
+    secret = Secret.adopt(buffer)
+    assert secret.view() is buffer
+    secret.wipe()
+    assert buffer == bytes(32)
+
+
+def test_a_copy_lives_and_is_wiped_on_its_own() -> None:
+    first = Secret(b"c" * 32)
+    second = first.copy()
+    first.wipe()
+    assert second.reveal() == b"c" * 32
+    assert first.copy().wiped
+
+
+def test_a_secret_that_is_let_go_of_is_wiped() -> None:
+    secret = Secret(b"g" * 32)
+    lent = secret.view()
+    del secret
+    assert lent == bytes(32)
+
+
+def test_what_is_no_bytes_is_no_secret_and_makes_no_noise() -> None:
+    with pytest.raises(TypeError):
+        Secret(None)  # type: ignore[arg-type]

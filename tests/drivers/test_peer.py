@@ -51,6 +51,7 @@ from clawchat.drivers.stream import (
 from clawchat.errors import (
     BufferFull,
     CloseCode,
+    CompromiseReason,
     LinkClosed,
     LocalError,
     StoreError,
@@ -115,6 +116,13 @@ def over(peer: Peer, code: CloseCode = CloseCode.DONE, *, by_peer: bool = True) 
 
 async def settled() -> None:
     await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_declaring_gives_the_receipt_of_this_very_link(core: Script, peer: Peer) -> None:
+    receipt = await peer.declare_compromised(CompromiseReason.DEVICE_LOST, everything=False)
+    assert receipt.file_id == peer.file_id
+    (event,) = core.of(DeclareCompromised)
+    assert event == DeclareCompromised(peer.file_id, CompromiseReason.DEVICE_LOST, everything=False)
 
 
 # --- who it is ----------------------------------------------------------------------------------
