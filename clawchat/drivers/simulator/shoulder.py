@@ -139,3 +139,36 @@ def _sight(link: Link) -> LinkSight:
         root,
         tuple(keys.seal.cid(way) for keys in kept.values() for way in ways),
     )
+
+
+def keys_left(endpoint: Driven, file_id: bytes) -> tuple[list[str], int]:
+    """Of a pairing: what is not wiped besides packet keys, and how many links have those."""
+    if isinstance(endpoint, Recorder):
+        endpoint = endpoint.inside
+    if not isinstance(endpoint, Endpoint):
+        return [], 0
+    registry = endpoint._registry
+    found = ["pairing"] * (file_id in registry.pairings)
+    found += ["hint" for owner, _ in registry.hints.values() if owner == file_id]
+    found += ["write" for _, pairing in registry.saving.values() if pairing.file_id == file_id]
+    packets = 0
+    for link in (*endpoint._links.values(), *endpoint._pending.values()):
+        if link.file_id == file_id:
+            packets += link.transport is not None
+            found += _secrets_left(link)
+    return found, packets
+
+
+def _secrets_left(link: Link) -> Iterator[str]:
+    if link.ratchet is not None:
+        yield "ratchet"
+    if link.agreement is not None and not link.agreement.root.wiped:
+        yield "root"
+    machine = link.handshake
+    if isinstance(machine, dialing.Dialing):
+        known = machine.pairing.credentials
+    else:
+        known = (machine.used, machine.next_credential)
+    for credential in known:
+        if not (credential.psk.wiped and credential.envelope_key.wiped):
+            yield f"generation {credential.generation}"
