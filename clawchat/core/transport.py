@@ -463,7 +463,7 @@ class Transport:
         if received.ack_at is not None and received.ack_at <= now:
             frame, told = self._ack(now)
             out.append(self._seal([frame], (told,), None, False, now))
-        if self.holding:
+        if not self._may_probe_mtu:
             return
         size = self.mtu.probe(now)
         if size is not None:
@@ -630,6 +630,11 @@ class Transport:
         if self.recovery.probes and self.mtu.timed_out(self.recovery.pto_count, now):
             self.recovery.resized(self.mtu.size)
 
+    @property
+    def _may_probe_mtu(self) -> bool:
+        """Not before the handshake is through, nor to an address that is not proved."""
+        return self.paths.active.validated and not self.holding
+
     def _held_by_the_pacer(self) -> bool:
         """Whether there is something to send, and only time is needed to send it."""
         if not self.paths.active.may_send(self.mtu.size):
@@ -655,7 +660,7 @@ class Transport:
         if at is not None and (due is None or at < due[0]):
             due = at, Timer.ACK
         at = self.mtu.probe_at
-        if at is not None and not self.holding and (due is None or at < due[0]):
+        if at is not None and self._may_probe_mtu and (due is None or at < due[0]):
             due = at, Timer.PATH_MTU
         if self._held_by_the_pacer():
             at = self.recovery.room_at
