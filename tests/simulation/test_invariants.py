@@ -30,7 +30,7 @@ from clawchat.drivers.simulator.invariants import InvariantBroken, Watch
 from clawchat.drivers.simulator.network import Origin, Parcel
 from clawchat.drivers.simulator.shoulder import NonceReused, Seals
 from clawchat.drivers.simulator.simulation import Simulation
-from clawchat.errors import CloseCode
+from clawchat.errors import CloseCode, Drop
 from tests.simulation.fakes import Fake, fake_of, two_hosts
 
 ELSEWHERE = Address("192.0.2.9", 9)
@@ -110,6 +110,27 @@ def test_a_phase_that_a_stranger_or_a_replay_changes_is_noticed(genuine: bool) -
             one.timeline.run_until(SECOND)
     with pytest.raises(InvariantBroken, match="stranger"):
         one.timeline.run_until(2 * SECOND)
+
+
+def test_a_copy_that_is_opened_because_the_first_one_was_not_is_no_replay() -> None:
+    _, one, other = watched()
+    fake = fake_of(one)
+
+    class BusyOnce(Fake):
+        def handle(self, event: Event, now: Instant) -> None:
+            if isinstance(event, DatagramReceived) and not self.drops[Drop.BUSY]:
+                self.drops[Drop.BUSY] += 1
+            elif isinstance(event, DatagramReceived):
+                one.traced("table", Dummy.ONE, "Event", Dummy.TWO)
+
+    one.endpoint = BusyOnce(fake.dice)
+    origin = Origin(other.name, 1, 0, 1, other.address)
+    for copy in range(2):
+        one.network.send(Parcel(other.address, one.address, b"#packet", origin))
+        one.timeline.run_until((copy + 1) * SECOND)
+    one.network.send(Parcel(other.address, one.address, b"#packet", origin))
+    with pytest.raises(InvariantBroken, match="stranger"):
+        one.timeline.run_until(3 * SECOND)
 
 
 def established(generation: int, *, dialer: bool) -> Established:

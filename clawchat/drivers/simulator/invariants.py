@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import Enum
+from typing import TypeAlias
 
 from attrs import define, field, frozen
 
@@ -32,6 +33,7 @@ PROBE_NS_MIN = 25 * MILLISECOND  # each of which is a round trip and at least th
 PHASE_NS_MAX = 200 * SECOND  # no phase but a resting one lasts longer, whatever the network does
 PENDING_NS_MAX = 31 * SECOND  # nor does an answered HELLO that nobody proves
 UNREAD = (Drop.SEAL, Drop.STRANGER)
+UNOPENED = (Drop.PATH, Drop.BUSY)  # not now: a copy that comes later may be the first one opened
 
 BLAMELESS = frozenset(
     {
@@ -64,6 +66,9 @@ class Firing:
     dest: Enum
 
 
+_Name: TypeAlias = tuple[str, int, int, Address]
+
+
 @define(slots=False)
 class _Process:
     """What is known about one process. `live` is link id -> handshake hash."""
@@ -73,7 +78,7 @@ class _Process:
     validated: set[Address] = field(factory=set)
     came: Counter[Address] = field(factory=Counter)
     went: Counter[Address] = field(factory=Counter)
-    handled: set[tuple[str, int, int, Address]] = field(factory=set)
+    handled: set[_Name | None] = field(factory=set)
     changes: int = 0
     live: dict[int, bytes] = field(factory=dict)
     since: dict[tuple[int, int], tuple[Enum, int]] = field(factory=dict)
@@ -108,6 +113,7 @@ class Watch:
     _roots: dict[tuple[bytes, int], bytes] = field(factory=dict)
     _processes: dict[tuple[str, int], _Process] = field(factory=dict)
     _unread_before: int = 0
+    _unopened_before: int = 0
     _changes_before: int = 0
 
     def process(self, host: Host) -> _Process:
@@ -133,26 +139,30 @@ class Watch:
         if not parcels:
             return
         self._changes_before = process.changes
-        self._unread_before = _unread(host)
+        self._unread_before = _dropped(host, UNREAD)
+        self._unopened_before = _dropped(host, UNOPENED)
         source = parcels[0].source
         process.came[source] += sum(len(parcel.data) for parcel in parcels)
-        origin = parcels[0].origin
-        if origin is not None:
-            process.genuine_from.add(source)
-            if origin.address == source and parcels[0].data[:8] in self._owners:
-                process.validated.add(source)
+        for parcel in parcels:
+            if parcel.origin is not None:
+                process.genuine_from.add(source)
+                if parcel.origin.address == source and parcel.data[:8] in self._owners:
+                    process.validated.add(source)
 
     def handled(self, host: Host, _event: Event, parcels: list[Parcel]) -> None:
         if not parcels or host.endpoint is None:
             return
         process = self.process(host)
-        if not _is_news(process, parcels):
+        news = _is_news(process, parcels)
+        if _dropped(host, UNOPENED) > self._unopened_before:
+            process.handled.difference_update(map(_name_of, parcels))
+        if not news:
             require(
                 process.changes == self._changes_before,
                 f"{host.name}: a stranger's datagram changed a phase",
             )
             return
-        unread = _unread(host) - self._unread_before
+        unread = _dropped(host, UNREAD) - self._unread_before
         if unread:
             self._demand_that_nothing_was_lost(host, parcels, unread)
 
@@ -297,10 +307,10 @@ class Watch:
         require(truth.sides.get(not notice.dialer) != host.name, f"{host.name}: linked with itself")
 
 
-def _unread(host: Host) -> int:
+def _dropped(host: Host, reasons: tuple[Drop, ...]) -> int:
     assert host.endpoint is not None
     drops = host.endpoint.drops
-    return sum(drops[drop] for drop in UNREAD)
+    return sum(drops[drop] for drop in reasons)
 
 
 def _probe_ns(host: Host, link: int) -> int | None:
@@ -315,11 +325,15 @@ def _probe_ns(host: Host, link: int) -> int | None:
 
 def _is_news(process: _Process, parcels: list[Parcel]) -> bool:
     """Whether a process has sent one of these, and this one sees it for the first time."""
-    news = False
-    for parcel in parcels:
-        origin = parcel.origin
-        if origin is not None:
-            name = (origin.host, origin.incarnation, origin.serial, parcel.source)
-            news = news or name not in process.handled
-            process.handled.add(name)
+    names = {name for parcel in parcels if (name := _name_of(parcel)) is not None}
+    news = not names <= process.handled
+    process.handled |= names
     return news
+
+
+def _name_of(parcel: Parcel) -> _Name | None:
+    """What makes a genuine datagram from one address unique; None for a stranger's."""
+    origin = parcel.origin
+    if origin is None:
+        return None
+    return origin.host, origin.incarnation, origin.serial, parcel.source
