@@ -70,12 +70,15 @@ PROPERTIES: Final = (
     ),
     Property(
         "rotation-asked",
-        "a rotation that the listener asks for happens (a request that comes while the dialer "
-        "still keeps the keys before is lost)",
+        "a rotation that the listener asks for happens, and so does one that a user asks for while "
+        "the keys of the last are still kept",
         rotation.MACHINES,
         rotation.model,
         rotation.HAPPENS,
-        holds=False,
+        (
+            only(rotating_keys.DIALER, "SETTLING", rotating_keys.RotationDue),
+            only(rotating_keys.LISTENER, "STEADY", rotating_keys.OfferArrived),
+        ),
     ),
     Property(
         "both-end",

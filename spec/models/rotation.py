@@ -23,7 +23,8 @@ MACHINES: Final = (DIALER, LISTENER)
 
 _INSTALL: Final = "@epoch = next(@epoch); assert(@new == @cur); @new = @epoch"
 EFFECTS: Final[Snippets] = {
-    rotating_keys.make_offer: "@say(OFFER, next(@epoch))",
+    rotating_keys.make_offer: "@asked = 0; @say(OFFER, next(@epoch))",
+    rotating_keys.note_request: "@asked = 1; wanted = 1",
     rotating_keys.ask_dialer: "wanted = 1; @say(REQUEST, 0)",
     rotating_keys.answer_offer: f"wanted = 0; {_INSTALL}; @say(ANSWER, @epoch)",
     rotating_keys.take_reply: _INSTALL,
@@ -31,12 +32,12 @@ EFFECTS: Final[Snippets] = {
     rotating_keys.report_rotated: "skip",
     rotating_keys.wipe_previous: "@prev = NONE",
 }
-GUARDS: Final[Snippets] = {}
+GUARDS: Final[Snippets] = {rotating_keys.another_was_asked_for: "@asked"}
 
 _SIDE: Final = """
 byte @epoch, @cur, @new, @prev = NONE;
 chan @queue = [4] of { byte, byte };       /* the control stream: not yet acknowledged */
-bit @number, @expected; bool @owes;
+bit @number, @expected; bool @owes, @asked;
 byte @in, @in_epoch, @in_what; bit @in_number, @in_ack;   /* on its way to this side */
 inline @say(what, number) { assert(nfull(@queue)); @queue ! what, number }
 inline @nothing_in() { @in = 0; @in_epoch = 0; @in_what = 0; @in_number = 0; @in_ack = 0 }

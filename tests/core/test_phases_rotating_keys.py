@@ -118,7 +118,7 @@ def test_a_listener_only_asks_and_the_dialer_offers() -> None:
 
 
 @pytest.mark.parametrize("event", [RotationDue(0), RotationAsked(0)])
-def test_while_a_rotation_is_under_way_another_wish_is_served_by_it(
+def test_before_new_keys_are_used_a_rotation_under_way_serves_another_wish(
     event: RotationDue | RotationAsked,
 ) -> None:
     ours, theirs = dialer(), listener()
@@ -127,16 +127,43 @@ def test_while_a_rotation_is_under_way_another_wish_is_served_by_it(
     LISTENER.fire(theirs, offer)
     taken(theirs)
     assert LISTENER.fire(theirs, event) is Fired.IGNORED
+    assert not taken(ours)
+    assert not taken(theirs)
+
+
+def settling() -> tuple[Rotation, Rotation]:
+    """A dialer and a listener that use new keys and still keep the old."""
+    ours, theirs = dialer(), listener()
+    offer = offer_of(ours)
+    LISTENER.fire(theirs, offer)
     DIALER.fire(ours, reply_to(ours, offer))
-    taken(ours)
-    assert DIALER.fire(ours, event) is Fired.IGNORED
     DIALER.fire(ours, NewEpochHeard(0))
     LISTENER.fire(theirs, NewEpochHeard(0))
     taken(ours), taken(theirs)
-    assert DIALER.fire(ours, event) is Fired.IGNORED
-    assert LISTENER.fire(theirs, event) is Fired.IGNORED
+    return ours, theirs
+
+
+@pytest.mark.parametrize("event", [RotationDue(0), RotationAsked(0)])
+def test_a_wish_that_comes_while_old_keys_are_kept_is_met_when_they_are_wiped(
+    event: RotationDue | RotationAsked,
+) -> None:
+    ours, _ = settling()
+    DIALER.fire(ours, event)
+    DIALER.fire(ours, event)
     assert not taken(ours)
-    assert not taken(theirs)
+    DIALER.fire(ours, WipeDue(0))
+    wiped, offered = taken(ours)
+    assert wiped == WipePrevious()
+    assert isinstance(offered, SendControl)
+    assert ours.phase is DialerPhase.OFFERED
+    assert not ours.asked
+
+
+def test_a_listener_that_still_keeps_old_keys_asks_for_its_user_and_not_for_its_clock() -> None:
+    _, theirs = settling()
+    assert LISTENER.fire(theirs, RotationDue(0)) is Fired.IGNORED
+    LISTENER.fire(theirs, RotationAsked(0))
+    assert taken(theirs) == [SendControl(RotateRequest())]
 
 
 def test_a_listener_that_has_not_settled_wipes_the_old_epoch_when_the_next_offer_comes() -> None:

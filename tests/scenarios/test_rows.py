@@ -633,6 +633,31 @@ def the_dialer_offers_again_before_the_listener_has_settled() -> Pair:
     return pair
 
 
+@takes(OFFERING, "SWITCHED RotationAsked SWITCHED", "SETTLING RotationAsked SETTLING")
+@takes(OFFERING, "SETTLING WipeDue OFFERED")
+def the_dialers_user_asks_while_the_last_rotation_ends() -> Pair:
+    pair = linked_pair()
+    for phase in (rotating_keys.DialerPhase.SWITCHED, rotating_keys.DialerPhase.SETTLING):
+        pair.do(pair.dialer, RotateKeys(1))
+        pair.run_until(in_phase(pair.dialer, phase))
+        pair.do(pair.dialer, RotateKeys(1))
+        pair.run(SECOND)
+    assert pair.dialer.endpoint.link_stats(1).epoch == 5
+    return pair
+
+
+@takes(REPLYING, "SETTLING RotationAsked SETTLING")
+@takes(OFFERING, "SETTLING RotationDue SETTLING", "SETTLING WipeDue OFFERED")
+def the_listeners_user_asks_while_the_last_rotation_ends() -> Pair:
+    pair = linked_pair()
+    pair.do(pair.listener, RotateKeys(-1))
+    pair.run_until(in_phase(pair.listener, rotating_keys.ListenerPhase.SETTLING))
+    pair.do(pair.listener, RotateKeys(-1))
+    pair.run(SECOND)
+    assert pair.listener.endpoint.link_stats(-1).epoch == 3
+    return pair
+
+
 # --- compromised ------------------------------------------------------------------------------
 
 

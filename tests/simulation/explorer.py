@@ -309,7 +309,8 @@ class Situation:
         for host in self.hosts:
             assert host.endpoint is not None
             machines = [
-                (sight.phases, sight.epochs, sight.newest_epoch) for sight in sights(host.endpoint)
+                (sight.phases, sight.epochs, sight.newest_epoch, sight.asked)
+                for sight in sights(host.endpoint)
             ]
             writing = self._disk(host).writing
             hosts.append(

@@ -113,6 +113,7 @@ class Rotation:
     private: XWingPrivate | None = None
     offer: bytes = b""
     began: Instant = 0
+    asked: bool = False  # whether one more rotation follows as soon as this one has settled
     out: list[RotationCommand] = field(factory=list)
 
     def wipe(self) -> None:
@@ -145,7 +146,16 @@ class Rotation:
 def make_offer(rotation: Rotation, event: Signal) -> None:
     rotation.private, rotation.offer = keypair(rotation.entropy(SEED_SIZE))
     rotation.began = event.now
+    rotation.asked = False
     rotation.out.append(SendControl(RatchetOffer(rotation.epoch + 1, rotation.offer)))
+
+
+def note_request(rotation: Rotation, _event: Signal) -> None:
+    rotation.asked = True
+
+
+def another_was_asked_for(rotation: Rotation, _event: Signal) -> bool:
+    return rotation.asked
 
 
 def ask_dialer(rotation: Rotation, _event: Signal) -> None:
@@ -191,12 +201,35 @@ DIALER: Table[Rotation] = Table(
             because="the listener could read the next epoch before it replied",
         ),
         Row(D.SWITCHED, NewEpochHeard, D.SETTLING, do=(report_rotated,)),
-        Row(D.SETTLING, WipeDue, D.STEADY, do=(wipe_previous,)),
+        Row(
+            D.SWITCHED,
+            RotationAsked,
+            D.SWITCHED,
+            do=(note_request,),
+            because="the keys that the user wants replaced are these, not those before",
+        ),
+        Row(D.SETTLING, RotationAsked, D.SETTLING, do=(note_request,)),
+        Row(
+            D.SETTLING,
+            RotationDue,
+            D.SETTLING,
+            do=(note_request,),
+            because="the listener asks once, and at most one previous epoch is kept: it must wait",
+        ),
+        Row(D.SETTLING, WipeDue, D.STEADY, do=(wipe_previous,), unless=(another_was_asked_for,)),
+        Row(
+            D.SETTLING,
+            WipeDue,
+            D.OFFERED,
+            do=(wipe_previous, make_offer),
+            when=(another_was_asked_for,),
+        ),
     ),
     ignores={
-        (phase, event): "a rotation is under way"
-        for phase in (D.OFFERED, D.SWITCHED, D.SETTLING)
-        for event in (RotationDue, RotationAsked)
+        (D.OFFERED, RotationDue): "the rotation that is under way replaces the keys in use",
+        (D.OFFERED, RotationAsked): "the rotation that is under way replaces the keys in use",
+        (D.SWITCHED, RotationDue): "the keys have just been replaced; a listener that has used "
+        "the new ones, and asks again, is heard using them first",
     },
 )
 
@@ -226,6 +259,13 @@ LISTENER: Table[Rotation] = Table(
         Row(L.SETTLING, WipeDue, L.STEADY, do=(wipe_previous,)),
         Row(
             L.SETTLING,
+            RotationAsked,
+            L.SETTLING,
+            do=(ask_dialer,),
+            because="the dialer offers when it has settled",
+        ),
+        Row(
+            L.SETTLING,
             OfferArrived,
             L.ANSWERED,
             do=(wipe_previous, answer_offer),
@@ -233,8 +273,8 @@ LISTENER: Table[Rotation] = Table(
         ),
     ),
     ignores={
-        (phase, event): "a rotation is under way"
-        for phase in (L.ANSWERED, L.SETTLING)
-        for event in (RotationDue, RotationAsked)
+        (L.ANSWERED, RotationDue): "the rotation that is under way replaces the keys in use",
+        (L.ANSWERED, RotationAsked): "the rotation that is under way replaces the keys in use",
+        (L.SETTLING, RotationDue): "the keys have just been replaced",
     },
 )

@@ -91,6 +91,7 @@ class Seals:
 class LinkSight:
     """What one link looks like inside. `phases` of the handshake, the link's life, the ratchet.
 
+    `asked`: the ratchet will run once more.
     `sends` are the connection ids that its packets bear, for each epoch and path that it keeps.
     """
 
@@ -102,6 +103,7 @@ class LinkSight:
     newest_epoch: int
     root: bytes
     sends: tuple[bytes, ...]
+    asked: bool = False
 
 
 def sights(endpoint: Driven) -> Iterator[LinkSight]:
@@ -138,6 +140,7 @@ def _sight(link: Link) -> LinkSight:
         model.epoch,
         root,
         tuple(keys.seal.cid(way) for keys in kept.values() for way in ways),
+        model.asked,
     )
 
 
