@@ -59,6 +59,8 @@ class CompromiseReason(IntEnum):
 class Drop(Enum):
     """Why a datagram was dropped without an answer. One counter each; never a phase change."""
 
+    __hash__ = object.__hash__  # Enum's own runs in Python, and a flood is counted with these
+
     EMPTY = "too short to be anything of ours"
     OVERSIZED = "longer than any datagram of ours"
     STRANGER = "neither a connection id nor a hint that we know"

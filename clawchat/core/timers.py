@@ -14,6 +14,8 @@ from enum import Enum, unique
 class Timer(Enum):
     """Name and reason. The order is the order in which timers due together are fired."""
 
+    __hash__ = object.__hash__  # Enum's own runs in Python, and every step asks a dict of these
+
     ACK = "an acknowledgement was delayed as long as it may be"
     RECOVERY = "a packet is lost, or a probe is due because no acknowledgement came"
     PACING = "the pacer lets the next burst go"

@@ -23,7 +23,7 @@ from clawchat.core.instant import MILLISECOND, SECOND
 from clawchat.core.phases import answering, established
 from clawchat.drivers.simulator.host import Host
 from clawchat.drivers.simulator.network import Parcel
-from clawchat.drivers.simulator.shoulder import RESTING, LinkSight, Seals, sights
+from clawchat.drivers.simulator.shoulder import RESTING, LinkSight, Memory, Seals, phases
 from clawchat.errors import CloseCode, Drop, UnknownLink
 
 AMPLIFICATION = 3  # PROTOCOL.md "Life of a link"
@@ -32,6 +32,8 @@ WIPE_PROBES = 3  # PROTOCOL.md "Key ratchet": an old epoch is readable for so ma
 PROBE_NS_MIN = 25 * MILLISECOND  # each of which is a round trip and at least this
 PHASE_NS_MAX = 200 * SECOND  # no phase but a resting one lasts longer, whatever the network does
 PENDING_NS_MAX = 31 * SECOND  # nor does an answered HELLO that nobody proves
+NEVER_NS = 1 << 62
+LEFT_ALONE = (established.Phase.ASLEEP, established.Phase.CLOSED)
 UNREAD = (Drop.SEAL, Drop.STRANGER)
 UNOPENED = (Drop.PATH, Drop.BUSY)  # not now: a copy that comes later may be the first one opened
 
@@ -71,7 +73,11 @@ _Name: TypeAlias = tuple[str, int, int, Address]
 
 @define(slots=False)
 class _Process:
-    """What is known about one process. `live` is link id -> handshake hash."""
+    """What is known about one process. `live` is link id -> handshake hash.
+
+    By the key of a link's sight: `since` says when it came to each of its phases, `too_long_at`
+    when the first of them will have lasted too long.
+    """
 
     dialled: set[Address] = field(factory=set)
     genuine_from: set[Address] = field(factory=set)
@@ -81,7 +87,9 @@ class _Process:
     handled: set[_Name | None] = field(factory=set)
     changes: int = 0
     live: dict[int, bytes] = field(factory=dict)
-    since: dict[tuple[int, int], tuple[Enum, int]] = field(factory=dict)
+    memory: Memory = field(factory=Memory)
+    since: dict[int, list[tuple[Enum, int]]] = field(factory=dict)
+    too_long_at: dict[int, int] = field(factory=dict)
 
 
 @define
@@ -240,14 +248,20 @@ class Watch:
         deadline = endpoint.deadline
         require(deadline is None or bool(deadline.why), f"{host.name}: a deadline says no why")
         process = self.process(host)
-        seen: set[tuple[int, int]] = set()
-        for sight in sights(endpoint):
-            self._look_at(host, process, sight)
-            seen.update((sight.key, number) for number in range(len(sight.phases)))
-        if len(process.since) > len(seen):
-            process.since = {key: value for key, value in process.since.items() if key in seen}
+        now = host.timeline.now
+        looked = process.memory.look(endpoint)
+        for sight, changed in looked:
+            if changed:
+                self._look_at(host, sight)
+                self._note_phases(process, sight, now)
+            if now > process.too_long_at[sight.key]:
+                self._complain(host, sight, process.since[sight.key])
+        if len(process.since) > len(looked):
+            keys = {sight.key for sight, _ in looked}
+            for gone in [key for key in process.since if key not in keys]:
+                del process.since[gone], process.too_long_at[gone]
 
-    def _look_at(self, host: Host, process: _Process, sight: LinkSight) -> None:
+    def _look_at(self, host: Host, sight: LinkSight) -> None:
         epochs = sight.epochs
         if epochs:
             require(
@@ -258,18 +272,22 @@ class Watch:
                 self._owners[cid] = sight.hash
             agreed = self._roots.setdefault((sight.hash, sight.newest_epoch), sight.root)
             require(agreed == sight.root, f"{host.name}: epoch {sight.newest_epoch} has two roots")
+
+    def _note_phases(self, process: _Process, sight: LinkSight, now: int) -> None:
+        before = process.since.get(sight.key, [])
+        process.since[sight.key] = since = [
+            before[number] if number < len(before) and before[number][0] is phase else (phase, now)
+            for number, phase in enumerate(sight.phases)
+        ]
+        process.too_long_at[sight.key] = min(
+            (at + _longest(phase) for phase, at in since if _must_end(phase, sight)),
+            default=NEVER_NS,
+        )
+
+    def _complain(self, host: Host, sight: LinkSight, since: list[tuple[Enum, int]]) -> None:
         now = host.timeline.now
-        for number, phase in enumerate(sight.phases):
-            key = (sight.key, number)
-            before = process.since.get(key)
-            if before is None or before[0] is not phase:
-                process.since[key] = (phase, now)
-            elif phase not in RESTING and sight.phases[1] not in RESTING:
-                limit = PENDING_NS_MAX if phase is answering.Phase.REPLIED else PHASE_NS_MAX
-                require(
-                    now - before[1] <= limit,
-                    f"{host.name}: link {sight.id} is in {phase} since {now - before[1]} ns",
-                )
+        told = ", ".join(f"{phase} since {now - at} ns" for phase, at in since)
+        raise InvariantBroken(f"{host.name}: link {sight.id} is in {told}")
 
     def restless(self) -> list[str]:
         """Every link machine that awaits something now, answered HELLOs of strangers apart."""
@@ -277,13 +295,13 @@ class Watch:
         for host in self.hosts.values():
             if host.endpoint is None:
                 continue
-            for sight in sights(host.endpoint):
-                if sight.phases[0] is not answering.Phase.REPLIED:
+            for link, seen in phases(host.endpoint):
+                if seen[0] is not answering.Phase.REPLIED:
                     # What a link that is lost or over was at matters to nobody.
-                    living = sight.phases[1] is established.Phase.LIVE
+                    living = seen[1] is established.Phase.LIVE
                     found += [
-                        f"{host.name} link {sight.id}: {phase}"
-                        for phase in (sight.phases if living else sight.phases[1:2])
+                        f"{host.name} link {link}: {phase}"
+                        for phase in (seen if living else seen[1:2])
                         if phase not in RESTING
                     ]
         return found
@@ -305,6 +323,15 @@ class Watch:
         )
         truth.sides[notice.dialer] = host.name
         require(truth.sides.get(not notice.dialer) != host.name, f"{host.name}: linked with itself")
+
+
+def _longest(phase: Enum) -> int:
+    return PENDING_NS_MAX if phase is answering.Phase.REPLIED else PHASE_NS_MAX
+
+
+def _must_end(phase: Enum, sight: LinkSight) -> bool:
+    """A link that is lost for now or over may leave anything as it was."""
+    return phase not in RESTING and sight.phases[1] not in LEFT_ALONE
 
 
 def _dropped(host: Host, reasons: tuple[Drop, ...]) -> int:

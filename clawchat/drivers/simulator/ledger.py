@@ -102,6 +102,7 @@ class Ledger:
     sent: set[tuple[bytes, bool, bytes]] = field(factory=set)
     arrived: set[tuple[bytes, bool, bytes]] = field(factory=set)
     _keys: int = 0
+    _of: dict[bytes, list[Channel]] = field(factory=dict)
 
     def datagram_sent(self, link: bytes, from_dialer: bool, data: bytes) -> None:
         self.sent.add((link, from_dialer, data))
@@ -122,7 +123,9 @@ class Ledger:
             side = "dialer" if from_dialer else "listener"
             found = Channel(f"{link.hex()[:8]} stream {stream} from {side}", self._keys)
             self.channels[where] = found
+            self._of.setdefault(link, []).append(found)
         return found
 
     def of(self, link: bytes) -> list[Channel]:
-        return [channel for (name, _, _), channel in self.channels.items() if name == link]
+        """All channels of a link, in the order of their first mention."""
+        return self._of.get(link, [])

@@ -7,6 +7,7 @@ Left to others: one world (`simulation`), options (`__main__`, `fuzz.campaign`).
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -73,6 +74,17 @@ class Totals:
         )
 
 
+def collect_seldom() -> None:
+    """For a process that runs nothing but worlds: look for garbage less often.
+
+    Most of what a world makes is freed without the collector, which costs a tenth of the run at
+    its usual pace; at this one a process keeps some 10 MB more.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 def run_one(seed: int, plan: str) -> Outcome:
     """Run one world to its end."""
     simulation = Simulation(seed, PLANS[plan])
@@ -105,7 +117,7 @@ def run_many(seeds: Iterable[int], plan: str, jobs: int | None = None) -> Iterat
     if jobs == 1:
         yield from map(run_one, seeds, repeat(plan))
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=collect_seldom) as pool:
         yield from pool.map(run_one, seeds, repeat(plan), chunksize=10)
 
 

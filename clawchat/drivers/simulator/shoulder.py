@@ -40,6 +40,7 @@ RESTING: frozenset[Enum] = frozenset(
 
 _seal = SealKeys.seal
 Sealed: TypeAlias = list[bytes]
+_Mark: TypeAlias = tuple[object, ...]
 
 
 class NonceReused(AssertionError):
@@ -108,22 +109,82 @@ class LinkSight:
 
 def sights(endpoint: Driven) -> Iterator[LinkSight]:
     """All links of an endpoint, answered HELLOs included. A fake has none."""
+    return map(_sight, _links(endpoint))
+
+
+def phases(endpoint: Driven) -> Iterator[tuple[int, tuple[Enum, ...]]]:
+    """What `sights` says of phases, with the link's id, for much less work."""
+    return ((link.id, _phases(link)) for link in _links(endpoint))
+
+
+@define(slots=False)
+class Memory:
+    """Sights of one process's links as they were last, so that one is made only when it differs."""
+
+    _seen: dict[int, tuple[Link, _Mark, LinkSight]] = field(factory=dict)
+
+    def look(self, endpoint: Driven) -> list[tuple[LinkSight, bool]]:
+        """As `sights`, each with whether it is not what it was at the last look."""
+        links = _links(endpoint)
+        found = []
+        for link in links:
+            mark, before = _mark(link), self._seen.get(id(link))
+            if before is not None and before[1] == mark:
+                found.append((before[2], False))
+            else:
+                sight = _sight(link)
+                self._seen[id(link)] = link, mark, sight
+                found.append((sight, True))
+        if len(self._seen) > len(links):
+            kept = {id(link) for link in links}
+            self._seen = {key: seen for key, seen in self._seen.items() if key in kept}
+        return found
+
+
+def _links(endpoint: Driven) -> list[Link]:
     if isinstance(endpoint, Recorder):
         endpoint = endpoint.inside
     if not isinstance(endpoint, Endpoint):
-        return
-    for link in (*endpoint._links.values(), *endpoint._pending.values()):
-        yield _sight(link)
+        return []
+    return [*endpoint._links.values(), *endpoint._pending.values()]
+
+
+def _mark(link: Link) -> _Mark:
+    """All that a sight is made of, so that equal marks mean equal sights.
+
+    Keys are compared as objects: an epoch's connection ids never change.
+    """
+    ratchet, transport = link.ratchet, link.transport
+    if ratchet is None or transport is None:
+        return link.handshake.phase, link.life.phase, link.agreement
+    model, epochs = ratchet.model, transport.epochs
+    return (
+        link.handshake.phase,
+        link.life.phase,
+        link.agreement,
+        model.phase,
+        model.epoch,
+        b"" if model.root.wiped else model.root.reveal(),
+        epochs.previous,
+        epochs.current,
+        epochs.newest,
+        [way.id for way in transport.paths._ways.values()],
+    )
+
+
+def _phases(link: Link) -> tuple[Enum, ...]:
+    ratchet, transport = link.ratchet, link.transport
+    if ratchet is None or transport is None:
+        return link.handshake.phase, link.life.phase
+    return link.handshake.phase, link.life.phase, ratchet.model.phase
 
 
 def _sight(link: Link) -> LinkSight:
-    phases: list[Enum] = [link.handshake.phase, link.life.phase]
     ratchet, transport = link.ratchet, link.transport
     name = b"" if link.agreement is None else link.agreement.handshake_hash
     if ratchet is None or transport is None:
-        return LinkSight(id(link), link.id, name, tuple(phases), (), -1, b"", ())
+        return LinkSight(id(link), link.id, name, _phases(link), (), -1, b"", ())
     model, epochs = ratchet.model, transport.epochs
-    phases.append(model.phase)
     kept = {
         keys.epoch: keys
         for keys in (epochs.previous, epochs.current, epochs.newest)
@@ -135,7 +196,7 @@ def _sight(link: Link) -> LinkSight:
         id(link),
         link.id,
         name,
-        tuple(phases),
+        _phases(link),
         tuple(sorted(kept)),
         model.epoch,
         root,
