@@ -4,6 +4,8 @@ A *way* is a path with an id of its own, so that the connection ids seen on one 
 linked to those on another. A way is *validated* when the peer repeated our PATH_CHALLENGE from it
 (PROTOCOL.md "Paths"); before that at most three times what came from it is sent there.
 
+A *trial* is a way from which the peer was heard last and to which nothing has moved yet.
+
 Rules: nothing is decided here about when to move; numbers are kept, limits are kept to.
 Left to others: when to probe and to move (`core.link`), the packets (`core.transport`).
 """
@@ -40,6 +42,29 @@ class Way:
     def may_send(self, size: int) -> bool:
         """Whether `size` more bytes keep to the amplification limit."""
         return self.validated or self.sent + size <= AMPLIFICATION * self.received
+
+
+@define(eq=False)
+class Trial:
+    """A way that may be the peer's new one. Bytes that came from it, and went to it, since then.
+
+    A copy of what is sent goes there as well, so that nobody waits for a proof: but never more than
+    three times what came, proved or not, since whoever copies packets can make a trial of any
+    address.
+    """
+
+    way: Way
+    came: int = 0
+    went: int = 0
+
+    @property
+    def room(self) -> int:
+        """Bytes of copies that may still go there."""
+        return AMPLIFICATION * self.came - self.went
+
+    def takes(self, size: int) -> bool:
+        """Whether a datagram of this size may go there."""
+        return size <= self.room and self.way.may_send(size)
 
 
 class Paths:

@@ -41,6 +41,7 @@ class Roaming:
         "_config",
         "_dialer",
         "_entropy",
+        "_fresh",
         "_patient_from",
         "_probe_ns",
         "_searching",
@@ -66,6 +67,7 @@ class Roaming:
         self._dialer = dialer
         self._config = config
         self._entropy = entropy
+        self._fresh = False  # whether we may be elsewhere since the last probe
         self._searching = False  # whether the next way that answers is to be used
         self._wanted: Way | None = None  # where the peer moved to, until it answers there
         self._suspect_since: Instant = 0
@@ -132,6 +134,7 @@ class Roaming:
             self._transport.paths.candidate(path)
         self._patient_from = now
         self._probe_ns = PROBE_FIRST
+        self._fresh = True
 
     def suspect(self, now: Instant) -> None:
         """Nothing is answered any more."""
@@ -146,7 +149,7 @@ class Roaming:
         """The peer was heard; for how long it was not, in ns."""
         for timer in (Timer.PROBE, Timer.HOP, Timer.ASLEEP):
             self._timers.pop(timer, None)
-        self._transport.resume()
+        self._transport.resume(now)
         return now - self._suspect_since
 
     def probe(self, now: Instant, *, again: bool) -> None:
@@ -155,8 +158,11 @@ class Roaming:
         self._searching = True
         for path in self._candidates:
             transport.paths.candidate(path)
+        fresh, self._fresh = self._fresh, False
         for way in transport.paths:
-            transport.challenge(way)
+            transport.challenge(way, fully=fresh)
+        if fresh:  # the peer is to learn at once where we are, and what we lack
+            transport.resume(now)
         if again:
             self._timers[Timer.PROBE] = now + self._probe_ns
             self._probe_ns = min(2 * self._probe_ns, PROBE_MAX)
@@ -176,8 +182,9 @@ class Roaming:
 
     def follow(self, facts: Facts, now: Instant) -> PathChanged | None:
         """The peer may have moved, or may be found where we looked for it: go there."""
-        if facts.elsewhere is not None:
-            self._wanted = facts.elsewhere
+        if facts.where is not None:
+            at_home = facts.where is self._transport.paths.active
+            self._wanted = None if at_home else facts.where
         found = facts.validated
         if self._wanted is not None and self._wanted.validated:
             found = self._wanted

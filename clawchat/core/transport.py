@@ -35,11 +35,11 @@ from clawchat.core.crypto.schedule import EpochKeys
 from clawchat.core.epochs import Epochs
 from clawchat.core.events import CONTROL_STREAM, Buffer
 from clawchat.core.instant import MICROSECOND, Instant
-from clawchat.core.paths import Paths, Way
+from clawchat.core.paths import Paths, Trial, Way
 from clawchat.core.recovery.contents import Item, ItemKind, Run, Sent
-from clawchat.core.recovery.path_mtu import PathMtu
+from clawchat.core.recovery.path_mtu import BASE, FLOOR, PathMtu
 from clawchat.core.recovery.received import Received
-from clawchat.core.recovery.recovery import Outcome, Recovery
+from clawchat.core.recovery.recovery import PROBES, Outcome, Recovery
 from clawchat.core.streams.datagrams import Datagrams, framed_size
 from clawchat.core.streams.streams import Streams
 from clawchat.core.timers import Timer
@@ -60,6 +60,7 @@ BATCH_PACKETS: Final = 64  # and at most 64 segments
 CHALLENGES_MAX: Final = 4  # answers owed to PATH_CHALLENGEs; a peer that sends more gets the last
 PINGS_MAX: Final = 64  # measurements under way
 ACK_SIZE_MAX: Final = 300  # 33 ranges of at most 8 bytes, with some air
+CHALLENGE_SIZE: Final = 1 + frames.PATH_TOKEN_SIZE  # by which a copy is longer than its original
 STREAM_HEAD_MAX: Final = 32  # below this no STREAM frame with a useful amount of data fits
 
 
@@ -68,7 +69,7 @@ class Facts:
     """What arrived for the control plane since it was last looked at."""
 
     heard: bool = False
-    elsewhere: Way | None = None  # the peer's newest data came from here, not from where it was
+    where: Way | None = None  # from where the newest packet came that tells where the peer is
     validated: Way | None = None  # a challenge of ours was answered
     new_epoch: bool = False
     acknowledged: bool = False
@@ -91,6 +92,8 @@ class Transport:
         "_pings",
         "_probe_wanted",
         "_probing",
+        "_resent_at",
+        "_trial",
         "_used",
         "datagrams",
         "drops",
@@ -143,9 +146,11 @@ class Transport:
         self._pinged = False  # whether a packet just taken asks for an ACK at once
         self._pinging: set[int] = set()  # asked for and not answered
         self._answers: deque[tuple[Way, bytes]] = deque(maxlen=CHALLENGES_MAX)
-        self._probing: dict[Way, None] = {}  # ways to be challenged, in order
+        self._probing: dict[Way, bool] = {}  # ways to be challenged, in order; whether at full size
+        self._trial: Trial | None = None  # where the peer may have moved to
+        self._resent_at: Instant | None = None  # the last time that a trial made us send again
         self._arriving: Way | None = None  # from where the packets being taken came
-        self._used = False  # whether they hold more than probes
+        self._used = False  # whether one of them is no probe
         self._probe_wanted = False
 
     # --- arriving -----------------------------------------------------------------------------
@@ -187,25 +192,42 @@ class Transport:
                 self.facts.new_epoch = True
             self.packets_received += len(fresh)
             self.epochs.follow(path_id)
-            self._arriving = self.paths.heard(path, sum(map(len, datagrams)))
+            size = sum(map(len, datagrams))
+            self._arriving = self.paths.heard(path, size)
             if self.holding:
                 self._held.extend(fresh)
                 self._look_for_compromised(fresh)
             else:
                 self._take(fresh, now)
-                self._look_where(self._arriving, now, moved_on=replay.largest > newest)
+                self._look_where(self._arriving, size, now, moved_on=replay.largest > newest)
         return len(fresh)
 
-    def _look_where(self, way: Way, now: Instant, *, moved_on: bool) -> None:
-        """Whether the peer has moved: its newest packet with more than probes tells."""
+    def _look_where(self, way: Way, size: int, now: Instant, *, moved_on: bool) -> None:
+        """Whether the peer has moved, as its newest packet that is no probe tells."""
         used, self._used = self._used, False
-        if not (used and moved_on):
+        if not moved_on:
             return
         if way is not self.paths.active:
-            self.facts.elsewhere = way
+            self._try(way, size, now)
+        elif used:
+            self._trial = None
+        if not used:
+            return
+        self.facts.where = way
         asked = way.challenged_at
         if not way.validated and (asked is None or now - asked >= self.recovery.pto_ns):
             self.challenge(way)
+
+    def _try(self, way: Way, size: int, now: Instant) -> None:
+        """The peer may be there from now on: what it has not acknowledged goes there as well."""
+        trial = self._trial
+        if trial is None or trial.way is not way:
+            trial = self._trial = Trial(way)
+        trial.came += size
+        if self._resent_at is None or now - self._resent_at >= self.recovery.pto_ns:
+            self._resent_at = now
+            if self._send_again(min(trial.room, PROBES * self.mtu.size)):
+                self.recovery.probe()
 
     def overhear(
         self,
@@ -268,14 +290,16 @@ class Transport:
             parsed = frames.parse_frames(payload)
         except Malformed as error:
             raise Violation(CloseCode.FRAME, str(error)) from None
-        asks = False
+        asks = probes = False
         for frame in parsed:
             kind = type(frame)
             _HANDLERS[kind](self, frame, now)
             if kind not in _NOT_ELICITING:
                 asks = True
-            if kind is not frames.PathChallenge and kind is not frames.PathResponse:
-                self._used = True
+            if kind in _PROBES:
+                probes = True
+        if not probes:
+            self._used = True
         return asks
 
     def _on_stream(self, frame: frames.Stream, _now: Instant) -> None:
@@ -312,7 +336,9 @@ class Transport:
 
     def _on_path_challenge(self, frame: frames.PathChallenge, _now: Instant) -> None:
         assert self._arriving is not None
-        self._answers.append((self._arriving, frame.token))
+        answer = self._arriving, frame.token
+        if answer not in self._answers:  # each copy on a trial asks the same
+            self._answers.append(answer)
 
     def _on_close(self, frame: frames.Close, _now: Instant) -> None:
         self.facts.close = frame
@@ -414,35 +440,35 @@ class Transport:
         """
         recovery, out = self.recovery, list[Transmit]()
         stop = self.packets_sent + packets_max
+        self._pack_probes(out, now)
         while self.packets_sent < stop:
             if not (recovery.probes or self._wants_to_send(now)):
                 break
-            size = self.mtu.size
+            size, most = self.mtu.size, self._payload_max
             room = recovery.room(now)
             if recovery.probes == 0 and room < size:
                 break
             if not self.paths.active.may_send(size):
                 break
-            payload, items, eliciting = self._mixed(size - OVERHEAD, now)
+            payload, items, eliciting = self._mixed(most, now)
             if payload:
-                out.append(self._seal([payload], tuple(items), None, eliciting, now))
+                self._emit(out, [payload], tuple(items), None, eliciting, now)
                 continue
             packets = max(1, min(room // size, BATCH_BYTES // size, BATCH_PACKETS))
             if not self.paths.active.validated:
                 packets = 1
-            batch = self.streams.next_run(packets, size - OVERHEAD)
+            batch = self.streams.next_run(packets, most)
             if batch is None:
                 if recovery.probes or self._probe_wanted:
-                    out.append(self._seal([frames.PING], (), None, True, now))
+                    self._emit(out, [frames.PING], (), None, True, now)
                     continue
                 break
             run, payloads = batch
             self.epochs.carried = True
-            out.append(self._seal(payloads, (), run, True, now))
+            self._emit(out, payloads, (), run, True, now)
         if not self.streams.pending():
             recovery.app_limited()
         self._pack_beside_the_window(out, now)
-        self._pack_probes(out, now)
         if out:
             self.last_sent = now
         return out
@@ -462,7 +488,7 @@ class Transport:
         received = self.received
         if received.ack_at is not None and received.ack_at <= now:
             frame, told = self._ack(now)
-            out.append(self._seal([frame], (told,), None, False, now))
+            self._emit(out, [frame], (told,), None, False, now)
         if not self._may_probe_mtu:
             return
         size = self.mtu.probe(now)
@@ -513,25 +539,32 @@ class Transport:
         """The path that data takes."""
         return self.paths.active.path
 
-    def challenge(self, way: Way) -> None:
-        """Ask on `way` whether the peer is there."""
-        self._probing[way] = None
+    def challenge(self, way: Way, *, fully: bool = False) -> None:
+        """Ask on `way` whether the peer is there; `fully`: so that it may answer at length, if its
+        address is proved.
+        """
+        self._probing[way] = fully
 
     def move(self, way: Way, now: Instant) -> None:
         """Data takes this validated way from now on; what was learned of the old one is void."""
         self.paths.use(way)
+        self._trial = None
         self.recovery.path_changed(now)
         if way.challenged_at is not None:
             self.recovery.seed_rtt(now - way.challenged_at)
         self.mtu.path_changed(now)
         self.recovery.resized(self.mtu.size)
-        self.resume()
+        self.resume(now)
 
-    def resume(self) -> None:
-        """The peer is back: what was in flight is sent again now, not at the next timeout."""
+    def resume(self, now: Instant) -> None:
+        """The peer is back, or we are elsewhere: what was in flight is sent again now, and what is
+        owed is acknowledged, not at the next timeout.
+        """
         self.recovery.probe()
-        self._send_again()
+        self._send_again(PROBES * self.mtu.size)
         self.probe()
+        if self.received.ack_at is not None:
+            self.received.ack_at = now
 
     def _pack_probes(self, out: list[Transmit], now: Instant) -> None:
         """PATH frames, each on the way that it is about; beside the window, for they are few."""
@@ -540,13 +573,15 @@ class Transport:
             way, token = self._answers.popleft()
             answers.setdefault(way, []).append(frames.encode_path_response(token))
             if not way.validated:
-                self._probing[way] = None
+                self._probing.setdefault(way, False)
         probing, self._probing = self._probing, {}
         for way in probing:
             token = self.paths.challenge(way, now)
             answers.setdefault(way, []).append(frames.encode_path_challenge(token))
         for way, parts in answers.items():
             payload = b"".join(parts)
+            if probing.get(way) and self.paths.proved(way):
+                payload += frames.padding(FLOOR - OVERHEAD - len(payload))
             if not (way.may_send(len(payload) + OVERHEAD) or self.paths.proved(way)):
                 continue
             number = self.packets_sent
@@ -558,6 +593,51 @@ class Transport:
                 Sent(number, number, now, len(datagrams[0]), eliciting=False, items=(item,))
             )
             out.append(Transmit(way.path, datagrams))
+
+    def _emit(
+        self,
+        out: list[Transmit],
+        payloads: list[bytes],
+        items: tuple[Item, ...],
+        run: Run | None,
+        eliciting: bool,
+        now: Instant,
+    ) -> None:
+        """Send packets on the path in use, and copies of what there is room for to a trial."""
+        first = self.packets_sent
+        out.append(self._seal(payloads, items, run, eliciting, now))
+        trial = self._trial
+        if trial is None:
+            return
+        whole = Sent(first, first + len(payloads) - 1, now, 0, eliciting, items, run)
+        for number, payload in enumerate(payloads, first):
+            if not trial.takes(len(payload) + CHALLENGE_SIZE + OVERHEAD):
+                break
+            out.append(self._copy(trial, payload, whole.cut(number, number), now))
+
+    def _copy(self, trial: Trial, payload: bytes, original: Sent, now: Instant) -> Transmit:
+        """The same again in a packet with a challenge, by which it is known as a probe.
+
+        It is not in flight: the original is.
+        """
+        way, number = trial.way, self.packets_sent
+        token = way.token or self.paths.challenge(way, now)
+        probe = frames.encode_path_challenge(token) + payload
+        datagrams = self.epochs.current.seal.seal(way.id, number, [probe])
+        size = len(datagrams[0])
+        self.packets_sent += 1
+        trial.went += size
+        way.sent += size
+        sent = Sent(number, number, now, size, False, original.items, original.run)
+        self.recovery.sent(sent)
+        return Transmit(way.path, datagrams)
+
+    @property
+    def _payload_max(self) -> int:
+        """Bytes of frames in a packet; of one that is copied, so that any path takes it."""
+        if self._trial is None:
+            return self.mtu.size - OVERHEAD
+        return min(self.mtu.size, BASE) - OVERHEAD - CHALLENGE_SIZE
 
     def _has_small_frames(self) -> bool:
         return bool(self.streams.control_due or self._pings or self.datagrams)
@@ -626,7 +706,7 @@ class Transport:
             return
         self._settle(self.recovery.due(now), now)
         if self.recovery.probes:
-            self._send_again()
+            self._send_again(PROBES * self.mtu.size)
         if self.recovery.probes and self.mtu.timed_out(self.recovery.pto_count, now):
             self.recovery.resized(self.mtu.size)
 
@@ -641,14 +721,19 @@ class Transport:
             return False
         return self._probe_wanted or self._has_small_frames() or self.streams.pending()
 
-    def _send_again(self) -> None:
-        """A probe carries what is oldest in flight, so that a lost tail needs no further round."""
-        for sent in self.recovery.oldest():
+    def _send_again(self, room: int) -> bool:
+        """A probe carries what is oldest in flight, so that a lost tail needs no further round.
+
+        Whether there is something in flight.
+        """
+        oldest = self.recovery.oldest(room)
+        for sent in oldest:
             if sent.run is not None:
                 self.streams.lost_run(sent.run)
             for item in sent.items:
                 if item[0] < ItemKind.ACKED_UP_TO:
                     self.streams.lost(item)
+        return bool(oldest)
 
     def next_timer(self) -> tuple[Instant, Timer] | None:
         """When `advance` or `pack` has something to do, and what."""
@@ -688,6 +773,7 @@ _HANDLERS: Final[dict[type[Any], Callable[[Transport, Any, Instant], None]]] = {
 _NOT_ELICITING: Final = frozenset(
     (frames.Ack, frames.Close, frames.Compromised, frames.CompromisedAck)
 )
+_PROBES: Final = frozenset((frames.PathChallenge, frames.PathResponse))
 
 
 def _frames_of(packets: list[tuple[int, bytes]]) -> Iterator[frames.Frame]:

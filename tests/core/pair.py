@@ -209,6 +209,7 @@ class Pair:
     translate: Callable[[Parcel], Parcel | None] = lambda parcel: parcel  # a NAT on the way
     asleep: Side | None = None  # suspended: it neither hears nor notices time
     also_dialer: Address | None = None  # of a second socket of the dialer
+    also_listener: Address | None = None
     now: Instant = 0
     links: int = 0
     parcels: list[Parcel] = field(factory=list)
@@ -363,7 +364,7 @@ class Pair:
     def _arrive(self) -> None:
         _, _, parcel = heappop(self._flying)
         for side in self.sides:
-            also = self.also_dialer if side is self.dialer else None
+            also = self.also_dialer if side is self.dialer else self.also_listener
             if parcel.to in (side.address, also) and side is not self.asleep:
                 self.do(side, DatagramReceived(Path(parcel.to, parcel.source), parcel.data))
 

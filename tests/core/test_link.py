@@ -126,19 +126,26 @@ def test_a_late_driver_does_not_make_a_peer_look_silent() -> None:
     assert pair.dialer.endpoint.links == [1]
 
 
-def test_data_goes_to_a_new_address_only_after_the_peer_answered_there() -> None:
+def test_a_copy_from_elsewhere_that_is_faster_takes_nothing_from_the_path_in_use() -> None:
+    """Whoever copied it is sent copies at most, of which he can read nothing."""
     pair = linked_pair()
-    pair.network = dead
-    pair.do(pair.dialer, Ping(1, 7))
-    moved = pair.parcels[-1].data
-    before = len(pair.listener.acts(Transmit))
-    pair.deliver(moved, to=pair.listener, source=STRANGER)
-    assert pair.listener.transport().path.remote == DIALER
-    there = [
-        action for action in pair.listener.acts(Transmit)[before:] if action.path.remote == STRANGER
-    ]
-    assert len(there) == 1, "one challenge"
-    assert len(there[0].datagrams[0]) <= 3 * len(moved)
+    pair.network = losing(lambda parcel: parcel.source == DIALER)
+    for token in range(5):
+        pair.do(pair.dialer, Ping(1, token))
+        moved = pair.parcels[-1].data
+        before = len(pair.parcels)
+        pair.deliver(moved, to=pair.listener, source=STRANGER)
+        pair.run(2 * MILLISECOND)
+        assert pair.listener.transport().path.remote == DIALER
+        there = [sent.data for sent in pair.parcels[before:] if sent.to == STRANGER]
+        assert there
+        assert sum(map(len, there)) <= 3 * len(moved)
+    pair.run(40 * MILLISECOND)
+    assert [ponged.token for ponged in pair.dialer.all(Ponged)] == list(range(5))
+    pair.network = calm
+    stream = pair.write(pair.listener, bytes(50_000), link=-1)
+    pair.run(SECOND)
+    assert len(pair.dialer.received(stream)) == 50_000
 
 
 def test_a_first_packet_counts_only_from_where_a_reply_went() -> None:

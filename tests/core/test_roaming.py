@@ -6,13 +6,14 @@ Left to others: whole networks with faults (`tests/simulation`), sockets (`tests
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from attrs import evolve
 
 from clawchat.core.actions import HopPort, PathChanged, PathRestored, PathSuspect, StreamData
 from clawchat.core.credential import Address, Path
-from clawchat.core.events import Close, Disturbed, StreamClass, Write, stream_id
+from clawchat.core.events import Close, Disturbed, Ping, StreamClass, Write, stream_id
 from clawchat.core.instant import HOUR, MILLISECOND, SECOND, Instant
 from clawchat.core.paths import AMPLIFICATION, WAYS_MAX, Paths
 from clawchat.core.wire.frames import encode_close
@@ -91,6 +92,123 @@ def test_a_change_that_the_host_notices_costs_a_round_trip() -> None:
     assert arrived[0] - began < 20 * MILLISECOND + 50 * MILLISECOND
     pair.run(SECOND)
     assert pair.dialer.received(CHAT) == b"token " * 40
+
+
+def far(parcel: Parcel) -> tuple[Instant, ...]:
+    """A round trip of 300 ms."""
+    return (150 * MILLISECOND,)
+
+
+def test_on_a_long_path_too_a_change_costs_one_round_trip_for_all_that_was_in_flight() -> None:
+    """Not one more for the proof: six tokens are on their way when the old address dies."""
+    pair = streaming()
+    pair.network = far
+    tokens(pair, 20)
+    pair.translate = behind(OUTSIDE)
+    began, seen = pair.now, len(pair.dialer.received(CHAT))
+    pair.do(pair.dialer, Disturbed(1))
+    arrived = tokens(pair, 12)
+    back = [at for at in arrived if at - began > 150 * MILLISECOND]  # what was beyond the NAT came
+    assert back[0] - began <= 300 * MILLISECOND
+    assert len(pair.dialer.received(CHAT)) - seen > 8 * len(b"token ")
+    gaps = [after - before for before, after in pairwise(back)]
+    assert max(gaps) <= 50 * MILLISECOND, "and then they flow as before, proved or not"
+    pair.run(SECOND)
+    assert pair.dialer.received(CHAT) == b"token " * 32
+    assert pair.listener.all(PathChanged) == [PathChanged(Path(LISTENER, OUTSIDE))]
+
+
+def test_copies_are_at_most_three_times_what_came_from_where_they_go() -> None:
+    """A rebound dialer that says next to nothing, while an upload's worth waits for it."""
+    pair = streaming()
+    pair.network = far
+    pair.do(pair.listener, Write(-1, CHAT, bytes(300_000)))
+    pair.run(160 * MILLISECOND)
+    pair.translate = behind(OUTSIDE)
+    pair.network = lambda parcel: () if parcel.to == DIALER else far(parcel)
+    pair.parcels.clear()
+    pair.do(pair.dialer, Ping(1, 1))
+    pair.run(290 * MILLISECOND)
+    came = sum(len(sent.data) for sent in pair.parcels if sent.to == LISTENER)
+    went = sum(len(sent.data) for sent in pair.parcels if sent.to == OUTSIDE)
+    assert came < 1000
+    assert 0 < went <= AMPLIFICATION * came
+
+
+def test_a_peer_that_only_asks_elsewhere_and_talks_on_keeps_its_path() -> None:
+    """What is answered there, with copies, moves neither side while the path in use works."""
+    pair = streaming()
+    pair.also_dialer = ELSEWHERE
+    pair.network = lambda parcel: (
+        (30 * MILLISECOND,) if ELSEWHERE in (parcel.source, parcel.to) else calm(parcel)
+    )
+    tokens(pair, 5)
+    pair.do(pair.dialer, Disturbed(1, (Path(ELSEWHERE, LISTENER),)))
+    pair.parcels.clear()
+    tokens(pair, 20)
+    assert not pair.dialer.all(PathChanged)
+    assert not pair.listener.all(PathChanged)
+    there = [sent for sent in pair.parcels if sent.to == ELSEWHERE]
+    assert len(there) < 8, "no second stream of copies"
+    assert pair.dialer.received(CHAT) == b"token " * 25
+
+
+# --- two families, two networks -----------------------------------------------------------------
+
+SIX = Address("2001:db8::1", 1000)
+THERE_SIX = Address("2001:db8::2", 2000)
+
+
+def of(*addresses: Address) -> Callable[[Parcel], tuple[Instant, ...]]:
+    """Only what goes between these arrives, after 50 ms."""
+    known = {*addresses}
+    return lambda parcel: (50 * MILLISECOND,) if {parcel.source, parcel.to} <= known else ()
+
+
+def dual() -> Pair:
+    """A listener and a dialer with both families, in the middle of an answer over IPv4."""
+    pair = make_pair()
+    pair.also_dialer, pair.also_listener = SIX, THERE_SIX
+    pair.network = of(DIALER, LISTENER)
+    paths = (Path(DIALER, LISTENER), Path(SIX, THERE_SIX))
+    pair.dial(pairing_of(pair.publish()), via=paths)
+    pair.run(SECOND)
+    pair.do(pair.dialer, Write(1, CHAT, b"question"))
+    pair.run(SECOND)
+    assert tokens(pair, 10)
+    return pair
+
+
+def test_a_host_that_loses_one_family_goes_on_over_the_other_and_comes_back() -> None:
+    pair = dual()
+    sent = 10
+    for here, there, network in (
+        (SIX, THERE_SIX, of(SIX, THERE_SIX)),
+        (DIALER, LISTENER, of(DIALER, LISTENER)),
+    ):
+        pair.network = network
+        began = pair.now
+        pair.do(pair.dialer, Disturbed(1))
+        arrived = tokens(pair, 20)
+        sent += 20
+        assert arrived[0] - began <= 150 * MILLISECOND
+        assert max(after - before for before, after in pairwise(arrived)) <= 100 * MILLISECOND
+        assert pair.dialer.transport().path == Path(here, there)
+        assert pair.listener.transport().path == Path(there, here)
+    pair.run(SECOND)
+    assert pair.dialer.received(CHAT) == b"token " * sent
+    assert not pair.dialer.all(PathSuspect), "nobody had to search"
+
+
+def test_a_family_that_is_lost_without_a_word_is_left_after_a_short_search() -> None:
+    pair = dual()
+    pair.network = of(SIX, THERE_SIX)
+    began = pair.now
+    arrived = tokens(pair, 100)
+    assert arrived[0] - began < 3 * SECOND
+    pair.run(SECOND)
+    assert pair.dialer.received(CHAT) == b"token " * 110
+    assert pair.dialer.transport().path == Path(SIX, THERE_SIX)
 
 
 def test_an_outage_of_a_minute_ends_within_a_second_of_the_networks_return() -> None:

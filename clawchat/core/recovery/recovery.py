@@ -59,7 +59,7 @@ class Recovery:
         "_lost",
         "_next",
         "_pacer",
-        "_path_since",
+        "_path_first",
         "_probe_base",
         "_rtt_since",
         "_skipped",
@@ -94,7 +94,7 @@ class Recovery:
         self._largest_acked = -1
         self._loss_at: Instant | None = None
         self._probe_base: Instant = now
-        self._path_since: Instant = now
+        self._path_first = 0  # lower numbers went another way, and say nothing of this one
         self._rtt_since: Instant | None = None
         self._threshold = PACKET_THRESHOLD
         self._time_eighths = TIME_EIGHTHS
@@ -189,8 +189,9 @@ class Recovery:
         if largest > self._largest_acked:
             self._largest_acked = largest
         self._detect(outcome, now)
-        if newly:
-            self.congestion.on_acked(newly, self.in_flight, self.rtt, now)
+        here = [record for record in newly if record.first >= self._path_first]
+        if here:
+            self.congestion.on_acked(here, self.in_flight, self.rtt, now)
         if late:
             outcome.acked = late + newly
         if self._acks:
@@ -234,7 +235,8 @@ class Recovery:
                 at += 1
         flight[:at] = kept
         for record in acked:
-            self.in_flight -= record.size * (record.last - record.first + 1)
+            if record.first >= self._path_first:
+                self.in_flight -= record.bytes
         return acked
 
     def _take_acks(self, ranges: Sequence[tuple[int, int]]) -> list[Sent]:
@@ -283,7 +285,7 @@ class Recovery:
 
     def _sample_rtt(self, outcome: Outcome, largest: int, delay_ns: int, now: Instant) -> None:
         newest = outcome.acked[-1]
-        if newest.last != largest or newest.at < self._path_since:
+        if newest.last != largest or newest.first < self._path_first:
             return
         sample = now - newest.at
         outcome.rtt_sample_ns = sample
@@ -322,9 +324,10 @@ class Recovery:
     def _lose(self, lost: list[Sent], now: Instant) -> None:
         congested = []
         for record in lost:
-            count = record.last - record.first + 1
-            self.in_flight -= record.size * count
-            self.packets_lost += count
+            self.packets_lost += record.last - record.first + 1
+            if record.first < self._path_first:
+                continue
+            self.in_flight -= record.bytes
             if not any(item[0] == ItemKind.MTU_PROBE for item in record.items):
                 congested.append(record)
         self._lost += lost
@@ -391,16 +394,20 @@ class Recovery:
         self.pto_count = 0
         self.probes = PROBES
 
-    def oldest(self) -> list[Sent]:
-        """The first `PROBES` packets still in flight, one record each, for a probe to carry again.
+    def oldest(self, room: int) -> list[Sent]:
+        """The first packets still in flight, one at least and no more than `room` bytes of them,
+        for probes to carry again.
 
         They stay in flight: only their contents are worth sending twice.
         """
         packets: list[Sent] = []
-        for record in self._flight[:PROBES]:
-            numbers = range(record.first, min(record.last + 1, record.first + PROBES))
-            packets += [record.cut(number, number) for number in numbers]
-        return packets[:PROBES]
+        for record in self._flight:
+            for number in range(record.first, record.last + 1):
+                room -= record.size
+                if packets and room < 0:
+                    return packets
+                packets.append(record.cut(number, number))
+        return packets
 
     # --- the rest -----------------------------------------------------------------------------
 
@@ -423,14 +430,13 @@ class Recovery:
     def path_changed(self, now: Instant, controller: Callable[[int], Congestion] = Bbr) -> None:
         """Another path: what was learned about the old one does not hold (RFC 9002 section 9.4).
 
-        What is in flight stays so until it is acknowledged or lost.
+        What went the old way is acknowledged or lost, but takes no room on the new one.
         """
         self.rtt = Rtt()
         self._rtt_since = None
-        self._path_since = now
+        self._path_first = self._next
+        self.in_flight = 0
         self.congestion = controller(self.max_datagram)
-        for record in self._flight:
-            self.congestion.on_sent(record, self.in_flight)
         self._pacer = Pacer(now, INITIAL_BURST_PACKETS * self.max_datagram)
         self._threshold, self._time_eighths = PACKET_THRESHOLD, TIME_EIGHTHS
         self.pto_count = 0

@@ -25,7 +25,7 @@ from clawchat.core.recovery.bbr import Bbr
 from clawchat.core.recovery.congestion import Congestion, NewReno
 from clawchat.core.recovery.contents import Item, ItemKind, Sent
 from clawchat.core.recovery.received import Received
-from clawchat.core.recovery.recovery import Outcome, Recovery
+from clawchat.core.recovery.recovery import PROBES, Outcome, Recovery
 from clawchat.core.streams.streams import Streams
 from clawchat.core.wire import frames
 from clawchat.core.wire.parameters import Limits
@@ -226,7 +226,7 @@ class End:
             if room < self.size:
                 break
             if recovery.probes:
-                self._lose(recovery.oldest())
+                self._lose(recovery.oldest(PROBES * self.size))
             payload, items, eliciting = self._mixed(self.size - OVERHEAD)
             if payload:
                 self._send([payload], Sent(0, 0, now, 0, eliciting, tuple(items)))

@@ -268,10 +268,12 @@ def test_probes_may_leave_although_the_window_is_full() -> None:
 def test_probes_carry_the_oldest_packets_again() -> None:
     end = recovery()
     now = warmed_up(end)
-    assert end.oldest() == []
+    assert end.oldest(2 * SIZE) == []
     send(end, 1, 1, now)
     send(end, 2, 9, now)
-    assert numbers(end.oldest()) == [1, 2]
+    assert numbers(end.oldest(2 * SIZE)) == [1, 2]
+    assert numbers(end.oldest(5 * SIZE - 1)) == [1, 2, 3, 4]
+    assert numbers(end.oldest(1)) == [1], "one always"
     assert end.in_flight == 9 * SIZE
 
 
@@ -430,6 +432,19 @@ def test_another_path_begins_with_a_fresh_window_and_round_trip() -> None:
     send(end, 9, 9, changed + SECOND)
     end.acknowledged([(9, 9)], 0, changed + SECOND + RTT)
     assert end.rtt.latest == RTT
+
+
+def test_what_was_lost_on_the_old_path_takes_no_room_on_the_new_one_and_is_no_congestion() -> None:
+    end = Recovery(0, SIZE)
+    now = warmed_up(end)
+    send(end, 1, 8, now)
+    end.path_changed(now)
+    assert end.in_flight == 0
+    send(end, 9, 12, now)
+    outcome = end.acknowledged([(9, 12)], 0, now + RTT)
+    assert numbers(outcome.lost) == list(range(1, 9)), "the new path's packets overtook them"
+    assert end.in_flight == 0
+    assert end.cwnd >= INITIAL_WINDOW_PACKETS * SIZE
 
 
 # --- against a plain model --------------------------------------------------------------------
