@@ -70,6 +70,7 @@ class Drop(Enum):
     SUPERSEDED = "a valid envelope of a generation that was already replaced"
     EXPIRED = "a valid envelope of a bootstrap file whose time is over"
     BUSY = "a limit on handshakes or links was reached"
+    LIMITED = "one more handshake than its source, its pairing or all of them are worth per second"
     PATH = "an answer, or a dialer's first packet, from an address to which nothing of ours went"
     SEAL = "a known connection id, but the packet does not authenticate"
     REPLAY = "a packet number that was already received, or is too old to tell"

@@ -27,6 +27,7 @@ from clawchat.errors import CloseCode, CompromiseReason, Drop
 MODULES: Final = (
     "clawchat.core.credential",
     "clawchat.core.config",
+    "clawchat.core.admission",
     "clawchat.core.crypto.bootstrap",
     "clawchat.core.crypto.envelope",
     "clawchat.core.crypto.packets",

@@ -28,6 +28,7 @@ PROVING_MAX: Final = 10 * SECOND  # the listener replied: it answers soon, or it
 PENDING_LIFE: Final = 30 * SECOND  # an answered HELLO waits this long for its first packet
 PENDING_PER_PAIRING: Final = 4  # one real dialer needs one; replays can evict only each other
 COOKIE_LIFE: Final = 30 * SECOND  # a REFUSAL's cookie proves freshness within this time
+HANDSHAKES_PER_SECOND: Final = 32  # in all: X25519 for them takes a few percent of one core
 HELD_MAX: Final = 64  # packets kept while a credential is being written; the peer resends more
 
 # Established (PROTOCOL.md "Life of a link")
@@ -75,7 +76,8 @@ class Config:
     `identity` is the X25519 private key (32 bytes). A dialer closes a link from whose peer
     nothing came for `silence_ns_max`; a listener, who has nobody to call, keeps its end for
     `patience_ns_max`. `max_links` bounds memory: a link takes some 20 kB idle, and
-    up to `limits.max_data` of undelivered bytes.
+    up to `limits.max_data` of undelivered bytes. `handshakes_per_second` bounds the
+    public-key work of all handshakes together; `core.admission` says what one source gets of it.
     """
 
     identity: Secret
@@ -85,6 +87,7 @@ class Config:
     patience_ns_max: int = 24 * HOUR
     max_links: int = 1024
     max_pending: int = 256
+    handshakes_per_second: int = HANDSHAKES_PER_SECOND
     rotate_traffic_ns: int = ROTATE_TRAFFIC
     rotate_latest_ns: int = ROTATE_LATEST
     rotate_packets: int = ROTATE_PACKETS

@@ -30,6 +30,7 @@ from clawchat.core.actions import (
     Transmit,
     Withdraw,
 )
+from clawchat.core.admission import Admission, source_of
 from clawchat.core.config import PENDING_LIFE, PENDING_PER_PAIRING, Config, Entropy
 from clawchat.core.credential import FILE_ID_SIZE, HINT_SIZE, Credential, Pairing, Path, Superseded
 from clawchat.core.crypto.envelope import ENVELOPE_SIZES, open_hello, seal_refusal
@@ -109,7 +110,9 @@ class Endpoint:
         self._entropy = entropy
         self._trace = trace
         self._unix_ns_at_zero = unix_ns - now
-        self._registry: Registry[Link] = Registry(destroy=self._destroy)
+        self._registry: Registry[Link] = Registry(
+            destroy=self._destroy, admission=Admission(config.handshakes_per_second)
+        )
         self._destroyed: dict[bytes, None] = {}  # pairings that must never be used again
         self._fallen = False  # whether everything was declared compromised
         self._links: dict[int, Link] = {}
@@ -326,18 +329,23 @@ class Endpoint:
         """Raises `Malformed`."""
         file_id, credential = known
         message = open_hello(credential, datagram)
-        waiting = self._pending.get(message)
-        if waiting is not None:
-            waiting.reply(path, now)
-            return
+        admission = self._registry.admission
         pairing = self._registry.pairings[file_id]
-        if isinstance(credential, Superseded):
-            self._refuse(pairing, credential, message, path, now)
+        waiting = self._pending.get(message)
+        if waiting is not None or isinstance(credential, Superseded):
+            if not admission.may_answer(path.remote, now):
+                raise Malformed(Drop.LIMITED)
+            if waiting is not None:
+                waiting.reply(path, now)
+            elif isinstance(credential, Superseded):
+                self._refuse(pairing, credential, message, path, now)
             return
         if pairing.peer_static is None and not self._issuer.accepts(file_id, now):
             raise Malformed(Drop.EXPIRED)
         if self._is_saving(file_id) or len(self._pending) >= self.config.max_pending:
             raise Malformed(Drop.BUSY)
+        if not admission.may_compute(file_id, path.remote, now):
+            raise Malformed(Drop.LIMITED)
         hello = self._verify(pairing, credential.generation, message)
         if pairing.peer_static not in (None, hello.dialer_static):
             self._report_reuse(pairing, credential.generation, path)
@@ -358,8 +366,10 @@ class Endpoint:
     ) -> None:
         agreed = answer(hello, pairing, used, self.config.limits)
         rivals = [link for link in self._pending.values() if link.file_id == pairing.file_id]
-        if len(rivals) >= PENDING_PER_PAIRING:
-            self._displace(rivals[0], now)
+        if len(rivals) >= PENDING_PER_PAIRING:  # who asks often pushes out nobody but himself
+            source = source_of(path.remote)
+            own = (rival for rival in rivals if rival.asked_by == source)
+            self._displace(next(own, rivals[0]), now)
         model = Answering(used, agreed.agreement.next_credential, hello.dialer_static)
         self._incoming -= 1
         link = Link(
@@ -382,13 +392,16 @@ class Endpoint:
         """A generation that was replaced: only a copy of it can still be in use.
 
         A recorded HELLO proves nothing, so the alarm waits for one that repeats our cookie.
+        Raises `Malformed`.
         """
-        self._registry.drops[Drop.SUPERSEDED] += 1
         if message not in self._refused:
+            if not self._registry.admission.may_look_back(now):
+                raise Malformed(Drop.LIMITED)
             hello = self._verify(pairing, old.generation, message)
             self._refused.append(message)
             if check_cookie(self._cookie_key, hello.cookie, old.hint, path.remote, now):
                 self._report_reuse(pairing, old.generation, path)
+        self._registry.drops[Drop.SUPERSEDED] += 1
         cookie = make_cookie(self._cookie_key, old.hint, path.remote, now)
         refusal = seal_refusal(old, cookie, self._entropy)
         self._registry.out.append(Transmit(path, [refusal]))

@@ -7,6 +7,7 @@ Left to others: when to send them (`core.phases`), who may (`core.endpoint`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hmac import compare_digest
 from typing import Final
 
@@ -100,11 +101,18 @@ class DialAttempt:
         """Under which an answer comes."""
         return self._credential.hint
 
-    def read_answer(self, datagram: bytes) -> tuple[Agreement, Address] | Refusal:
-        """What the listener said, and where it saw us. Raises `Malformed`."""
+    def read_answer(
+        self, datagram: bytes, may_compute: Callable[[], bool] = lambda: True
+    ) -> tuple[Agreement, Address] | Refusal:
+        """What the listener said, and where it saw us. Raises `Malformed`.
+
+        `may_compute` is asked once the envelope has opened, before any public-key operation.
+        """
         address, message = open_reply(self._credential, datagram)
         if address is None:
             return Refusal(message)
+        if not may_compute():
+            raise Malformed(Drop.LIMITED)
         try:
             payload = self._noise.read_message(message)
         except ValueError:  # a REPLY was read before, and its parameters were of no use

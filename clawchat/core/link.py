@@ -26,6 +26,7 @@ from clawchat.core.actions import (
     Persist,
     Transmit,
 )
+from clawchat.core.admission import source_of
 from clawchat.core.config import (
     CLOSING_PROBES,
     EPOCH_PACKETS_KEPT,
@@ -80,7 +81,7 @@ from clawchat.errors import (
 
 Handshake: TypeAlias = Dialing | Answering
 
-REPLIED_TO_MAX: Final = 8  # addresses of one HELLO that we remember
+REPLIED_TO_MAX: Final = 8  # addresses of one HELLO that get an answer: the first ones
 _USABLE: Final = (
     established.Phase.LIVE,
     established.Phase.SUSPECT,
@@ -121,6 +122,7 @@ class Link:
         self._registry = registry
         self._trace = trace
         self._paths = paths
+        self._asking: Path | None = None  # from where the HELLO came last
         self._attempt: DialAttempt | None = None
         self._answer: Answer | None = None
 
@@ -185,7 +187,10 @@ class Link:
         assert self._attempt is not None
         if path not in self._paths:  # copied by a stranger: nobody dialled there
             raise Malformed(Drop.PATH)
-        found = self._attempt.read_answer(datagram)
+        admission = self._registry.admission
+        found = self._attempt.read_answer(
+            datagram, lambda: admission.may_compute(self.file_id, path.remote, now)
+        )
         if not isinstance(found, tuple):
             self._fire_handshake(dialing.Refused(now, found.cookie), now)
             return
@@ -227,9 +232,21 @@ class Link:
         self.reply(path, now)
 
     def reply(self, path: Path, now: Instant) -> None:
-        """Answer the same HELLO (again), to where it came from this time."""
-        self._paths = tuple(dict.fromkeys((path, *self._paths)))[:REPLIED_TO_MAX]
+        """Answer the same HELLO (again), to where it came from this time.
+
+        Raises `Malformed` when it comes from too many places: the first are the likeliest.
+        """
+        if path not in self._paths:
+            if len(self._paths) >= REPLIED_TO_MAX:
+                raise Malformed(Drop.BUSY)
+            self._paths += (path,)
+        self._asking = path
         self._fire_handshake(answering.HelloRepeated(now), now)
+
+    @property
+    def asked_by(self) -> bytes:
+        """The source that asked first."""
+        return source_of(self._paths[0].remote)
 
     def replied_to(self, path: Path) -> bool:
         """Whether a REPLY went there: whoever can prove itself from there is there."""
@@ -497,9 +514,9 @@ class Link:
         self._registry.out.extend(Transmit(path, [hello]) for path in self._paths)
 
     def _send_reply(self) -> None:
-        answer = self._answer
+        answer, path = self._answer, self._asking
         assert answer is not None
-        path = self._paths[0]
+        assert path is not None
         reply = seal_reply(answer.used, path.remote, answer.message, self._entropy)
         self._registry.out.append(Transmit(path, [reply]))
 

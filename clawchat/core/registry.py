@@ -14,6 +14,8 @@ from typing import Generic, TypeAlias, TypeVar
 from attrs import define, field, frozen
 
 from clawchat.core.actions import Action, Kept
+from clawchat.core.admission import Admission
+from clawchat.core.config import HANDSHAKES_PER_SECOND
 from clawchat.core.credential import Credential, Pairing, Superseded
 from clawchat.core.crypto.schedule import EpochKeys
 from clawchat.core.instant import Instant
@@ -39,6 +41,7 @@ class Registry(Generic[L]):
 
     `calls` finds the link that dials by the hint under which its answer comes. `destroy` wipes
     what the endpoint keeps of a pairing, and of everything else if told so, and says what it was.
+    `admission` bounds what all that arrives without a link may cost.
     """
 
     routes: dict[bytes, Route[L]] = field(factory=dict)
@@ -49,6 +52,7 @@ class Registry(Generic[L]):
     out: list[Action] = field(factory=list)
     saving: dict[int, tuple[L, Pairing]] = field(factory=dict)
     destroy: Destroyer = lambda *_: Kept()
+    admission: Admission = field(factory=lambda: Admission(HANDSHAKES_PER_SECOND))
     _tickets: int = 0
 
     def next_ticket(self, link: L, pairing: Pairing) -> int:
