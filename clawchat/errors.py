@@ -73,7 +73,9 @@ class Drop(Enum):
     LIMITED = "one more handshake than its source, its pairing or all of them are worth per second"
     PATH = "an answer, or a dialer's first packet, from an address to which nothing of ours went"
     SEAL = "a known connection id, but the packet does not authenticate"
-    REPLAY = "a packet number that was already received, or is too old to tell"
+    REPLAY = (
+        "a HELLO that was answered, or a packet number that came, before; or one too old to tell"
+    )
     RESERVED = "an authenticated header with reserved bits set"
     MALFORMED_VARINT = "a varint that runs past its end"
     MALFORMED_FRAME = "a frame that does not parse"

@@ -26,7 +26,9 @@ HELLO_MAX: Final = 2 * SECOND  # the wait doubles up to this: gentle, yet quick 
 HELLO_TURN: Final = 3  # HELLOs of one generation before the other one gets its turn
 PROVING_MAX: Final = 10 * SECOND  # the listener replied: it answers soon, or it has restarted
 PENDING_LIFE: Final = 30 * SECOND  # an answered HELLO waits this long for its first packet
-PENDING_PER_PAIRING: Final = 4  # one real dialer needs one; replays can evict only each other
+PENDING_PER_PAIRING: Final = (
+    4  # one real dialer needs one; only holders of its credential make more
+)
 COOKIE_LIFE: Final = 30 * SECOND  # a REFUSAL's cookie proves freshness within this time
 HANDSHAKES_PER_SECOND: Final = 32  # in all: X25519 for them takes a few percent of one core
 HELD_MAX: Final = 64  # packets kept while a credential is being written; the peer resends more

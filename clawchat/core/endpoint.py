@@ -60,7 +60,14 @@ from clawchat.core.events import (
     WithdrawBootstrap,
     Write,
 )
-from clawchat.core.exchange import Hello, answer, check_cookie, make_cookie, read_hello
+from clawchat.core.exchange import (
+    EPHEMERAL_SIZE,
+    Hello,
+    answer,
+    check_cookie,
+    make_cookie,
+    read_hello,
+)
 from clawchat.core.instant import SECOND, Deadline, Instant
 from clawchat.core.link import Link
 from clawchat.core.phases import answering, bootstrap, established
@@ -91,6 +98,7 @@ COOKIE_KEY_SIZE: Final = 32
 REFUSED_KEPT_MAX: Final = (
     64  # refused HELLOs that cost no public-key operation when they come again
 )
+ANSWERED_KEPT_MAX: Final = 64  # HELLOs of one pairing that are not answered anew
 
 
 class Endpoint:
@@ -117,6 +125,7 @@ class Endpoint:
         self._fallen = False  # whether everything was declared compromised
         self._links: dict[int, Link] = {}
         self._pending: dict[bytes, Link] = {}  # answered HELLOs, by their Noise message
+        self._answered: dict[bytes, dict[bytes, None]] = {}  # ephemeral keys, by file id
         self._refused: deque[bytes] = deque(maxlen=REFUSED_KEPT_MAX)
         self._issuer = Issuer(self.static, entropy)
         self._cookie_key = Secret(entropy(COOKIE_KEY_SIZE))
@@ -340,6 +349,8 @@ class Endpoint:
             elif isinstance(credential, Superseded):
                 self._refuse(pairing, credential, message, path, now)
             return
+        if message[:EPHEMERAL_SIZE] in self._answered.get(file_id, ()):
+            raise Malformed(Drop.REPLAY)
         if pairing.peer_static is None and not self._issuer.accepts(file_id, now):
             raise Malformed(Drop.EXPIRED)
         if self._is_saving(file_id) or len(self._pending) >= self.config.max_pending:
@@ -383,8 +394,16 @@ class Endpoint:
             (path,),
         )
         self._pending[message] = link
+        self._note_answered(pairing.file_id, message[:EPHEMERAL_SIZE])
         link.answer(agreed, path, now + PENDING_LIFE, now)
         self._touch(link)
+
+    def _note_answered(self, file_id: bytes, ephemeral: bytes) -> None:
+        """This HELLO had its chance: a recording of it must not push others out."""
+        answered = self._answered.setdefault(file_id, {})
+        answered[ephemeral] = None
+        if len(answered) > ANSWERED_KEPT_MAX:
+            del answered[next(iter(answered))]
 
     def _refuse(
         self, pairing: Pairing, old: Superseded, message: bytes, path: Path, now: Instant
@@ -486,6 +505,7 @@ class Endpoint:
         """Neither its generations nor its answered HELLOs count any more."""
         pairing = self._registry.pairings.get(file_id)
         self._registry.forget(file_id)
+        self._answered.pop(file_id, None)
         if pairing is not None:
             pairing.wipe()
         for waiting in list(self._pending.values()):

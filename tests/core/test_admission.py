@@ -36,6 +36,7 @@ from tests.core.pair import (
     STRANGER,
     Pair,
     Side,
+    calm,
     linked_pair,
     make_pair,
     pairing_of,
@@ -229,6 +230,28 @@ def test_copies_from_elsewhere_do_not_take_the_dialers_place() -> None:
     assert pair.listener.endpoint.drops[Drop.BUSY] == 50 - 7
     pair.run(SECOND)
     assert pair.dialer.established
+    assert pair.listener.established
+
+
+def test_recordings_of_the_present_generation_push_nobody_out() -> None:
+    pair = make_pair()
+    pairing = pairing_of(pair.publish())
+    recorded = []
+    for number in range(PENDING_PER_PAIRING + 1):  # dials that came to nothing
+        pair.dialer.endpoint = make_pair(f"attempt {number}").dialer.endpoint
+        pair.dial(pairing)
+        pair.network = lambda parcel: () if parcel.to == DIALER else (MILLISECOND,)
+        pair.run(31 * SECOND)
+        recorded.append(next(p.data for p in reversed(pair.parcels) if p.to == LISTENER))
+    pair.network = calm
+    pair.dialer.endpoint = make_pair("the last attempt").dialer.endpoint
+    pair.dial(pairing)
+    for _ in range(30):
+        for data in recorded:
+            pair.deliver(data, to=pair.listener, source=STRANGER)
+        pair.run(MILLISECOND)
+    assert answers_to(pair.listener, STRANGER) == 0
+    assert pair.listener.endpoint.drops[Drop.REPLAY] == 30 * len(recorded)
     assert pair.listener.established
 
 
