@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from random import Random
 from typing import TypeAlias
 
+from fuzz.mutate import mutated
+from fuzz.program import SIZE_MAX, Grammar
+
 FOLDER = Path(__file__).resolve().parent
+PROGRAM_SIZE = 300  # bytes, some 40 steps: longer ones cost more time than they find
 Check: TypeAlias = Callable[[bytes], None]
 
 
@@ -32,16 +37,40 @@ def check_of(target: str) -> Check:
     return check
 
 
-def corpus_of(target: str) -> list[bytes]:
-    """The committed inputs of a target, in the order of their names."""
+def grammar_of(target: str) -> Grammar | None:
+    """How the programs of a target are written, when its inputs are programs."""
+    grammar: Grammar | None = getattr(import_module(f"fuzz.fuzz_{target}"), "GRAMMAR", None)
+    return grammar
+
+
+def seeds_of(target: str) -> list[bytes]:
+    """The inputs that `fuzz.seeds` writes, in the order of their names."""
     return [path.read_bytes() for path in sorted((FOLDER / "corpus" / target).glob("*"))]
+
+
+def found_of(target: str) -> list[bytes]:
+    """The inputs that campaigns found: one in a line, as hex, shortest first."""
+    path = FOLDER / "found" / f"{target}.hex"
+    return [bytes.fromhex(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def corpus_of(target: str) -> list[bytes]:
+    """All committed inputs of a target."""
+    return seeds_of(target) + found_of(target)
+
+
+def mutator_of(target: str) -> Callable[[Sequence[bytes], Random], bytes]:
+    """How to make an input of a target from others: by its grammar if it has one."""
+    grammar = grammar_of(target)
+    return mutated if grammar is None else grammar.from_corpus
 
 
 def run(target: str) -> None:
     """Run one target under atheris, until it fails or is stopped.
 
     libFuzzer's options (`-max_total_time=60`, `-runs=100000`) are passed on. What it finds
-    interesting, or wrong, goes to a temporary folder; the committed corpus is only read.
+    interesting, or wrong, goes to the folder that is named, else to a temporary one; the committed
+    corpus is only read.
     """
     import atheris
 
@@ -50,8 +79,31 @@ def run(target: str) -> None:
         del sys.modules[module]
     with atheris.instrument_imports(include=["clawchat"]):
         check = check_of(target)
-    found = tempfile.mkdtemp(prefix=f"clawchat-fuzz-{target}-")
+    options = [option for option in sys.argv[1:] if option.startswith("-")]
+    named = [folder for folder in sys.argv[1:] if not folder.startswith("-")]
+    found = Path(named[0] if named else tempfile.mkdtemp(prefix=f"clawchat-fuzz-{target}-"))
+    known = Path(tempfile.mkdtemp(prefix=f"clawchat-corpus-{target}-"))
+    for number, data in enumerate(corpus_of(target)):
+        (known / f"{number:04}").write_bytes(data)
+    found.mkdir(parents=True, exist_ok=True)
     print(f"new inputs go to {found}", file=sys.stderr)
-    folders = [found, str(FOLDER / "corpus" / target), f"-artifact_prefix={found}/"]
-    atheris.Setup([sys.argv[0], *folders, *sys.argv[1:]], check)
+    folders = [str(found), str(known), *named[1:], f"-artifact_prefix={found}/"]
+    if grammar_of(target) is not None:
+        options.insert(0, f"-max_len={PROGRAM_SIZE}")
+    atheris.Setup([sys.argv[0], *folders, *options], check, **_mutators(target))
     atheris.Fuzz()
+
+
+def _mutators(target: str) -> dict[str, Callable[..., bytes]]:
+    """What atheris is to mutate with: nothing of ours for bytes without structure."""
+    grammar = grammar_of(target)
+    if grammar is None:
+        return {}
+
+    def mutate(data: bytes, size_max: int, seed: int) -> bytes:
+        return grammar.mutated(data, Random(seed), min(size_max, SIZE_MAX))
+
+    def cross(one: bytes, other: bytes, size_max: int, seed: int) -> bytes:
+        return grammar.crossed(one, other, Random(seed), min(size_max, SIZE_MAX))
+
+    return {"custom_mutator": mutate, "custom_crossover": cross}

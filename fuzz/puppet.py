@@ -42,6 +42,7 @@ from clawchat.core.events import DatagramReceived, Dial, Event, Persisted, Publi
 from clawchat.core.exchange import Agreement, DialAttempt, answer, read_hello
 from clawchat.core.instant import MILLISECOND, SECOND, Instant
 from clawchat.core.secret import Secret
+from clawchat.core.table import Trace
 from clawchat.core.wire import frames
 from clawchat.core.wire.control import RatchetOffer, RatchetReply
 from clawchat.core.wire.parameters import Limits
@@ -193,7 +194,8 @@ class Linked:
     endpoint: Endpoint
     puppet: Puppet
     link: int
-    pairing: Pairing  # the endpoint's own, as it was before the handshake
+    pairing: Pairing  # a dialer's view of it, before the handshake
+    greeting: bytes = b""  # the puppet's HELLO or REPLY
     now: Instant = 0
     did: list[Action] = field(factory=list)
     kept: dict[bytes, Pairing] = field(factory=dict)
@@ -262,13 +264,16 @@ def puppet_dials(
     limits: Limits = DEFAULT_LIMITS,
     seed: bytes = b"puppet",
     settled: bool = True,
+    trace: Trace | None = None,
 ) -> Linked:
     """A real listener, established with a puppet that dialled it.
 
     Without `settled` the puppet has its keys, and the listener still waits for its first packet.
     """
     config = config or config_for(seed + b" endpoint")
-    endpoint = Endpoint(config, now=0, unix_ns=UNIX_NS, entropy=Dice(seed + b" endpoint"))
+    endpoint = Endpoint(
+        config, now=0, unix_ns=UNIX_NS, entropy=Dice(seed + b" endpoint"), trace=trace
+    )
     endpoint.handle(PublishBootstrap((OURS,)), 0)
     (content,) = [a.content for a in endpoint.actions(0) if isinstance(a, Publish)]
     pairing, dice = pairing_of(content), Dice(seed)
@@ -278,7 +283,7 @@ def puppet_dials(
     (reply,) = [a.datagrams[0] for a in endpoint.actions(0) if isinstance(a, Transmit)]
     found = attempt.read_answer(reply)
     assert isinstance(found, tuple)
-    linked = Linked(endpoint, Puppet.of(found[0], dice), -1, pairing, STEP)
+    linked = Linked(endpoint, Puppet.of(found[0], dice), -1, pairing, attempt.hello, STEP)
     if settled:
         linked.hear(linked.puppet.seal(frames.PING))
         newest = linked.puppet.largest
@@ -294,6 +299,7 @@ def puppet_listens(
     limits: Limits = DEFAULT_LIMITS,
     seed: bytes = b"puppet",
     settled: bool = True,
+    trace: Trace | None = None,
 ) -> Linked:
     """A real dialer, established with a puppet that answered it.
 
@@ -306,12 +312,14 @@ def puppet_listens(
     first = derive_credential(file_id, 0, secret)
     pairing = Pairing(file_id, True, static, static, (first.own(),))
     ours = Pairing(file_id, False, static, None, (first,))
-    endpoint = Endpoint(config, now=0, unix_ns=UNIX_NS, entropy=Dice(seed + b" endpoint"))
+    endpoint = Endpoint(
+        config, now=0, unix_ns=UNIX_NS, entropy=Dice(seed + b" endpoint"), trace=trace
+    )
     path = Path(OURS, THEIRS)
     endpoint.handle(Dial(1, pairing, (path,)), 0)
     (hello,) = [a.datagrams[0] for a in endpoint.actions(0) if isinstance(a, Transmit)]
     agreement, reply = answered(identity, ours, first, hello, limits, dice)
-    linked = Linked(endpoint, Puppet.of(agreement, dice), 1, pairing, STEP)
+    linked = Linked(endpoint, Puppet.of(agreement, dice), 1, pairing, reply, STEP)
     linked.hear(reply)
     if settled:
         newest = linked.puppet.largest

@@ -18,7 +18,15 @@ from clawchat.core.wire.bootstrap import encode_body
 from clawchat.core.wire.control import RatchetOffer, RatchetReply, RotateRequest, encode_control
 from clawchat.core.wire.frames import encode_ack, encode_stream, stream_head
 from clawchat.core.wire.parameters import Limits, encode_parameters
-from fuzz import fuzz_bootstrap, fuzz_envelope, fuzz_noise, fuzz_packet, fuzz_xwing
+from fuzz import (
+    fuzz_bootstrap,
+    fuzz_dialer,
+    fuzz_envelope,
+    fuzz_listener,
+    fuzz_noise,
+    fuzz_packet,
+    fuzz_xwing,
+)
 from fuzz.harness import FOLDER
 
 V = varint.encode
@@ -159,9 +167,11 @@ def endpoint() -> list[bytes]:
 MAKERS = {
     "bootstrap": bootstrap,
     "control": control,
+    "dialer": fuzz_dialer.examples,
     "endpoint": endpoint,
     "envelope": envelope,
     "frames": payloads,
+    "listener": fuzz_listener.examples,
     "noise": noise,
     "packet": packet,
     "parameters": parameters,

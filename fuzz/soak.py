@@ -18,8 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from random import Random
 from typing import NamedTuple
 
-from fuzz.harness import check_of, corpus_of, targets
-from fuzz.mutate import mutated
+from fuzz.harness import check_of, corpus_of, mutator_of, targets
 
 CHUNK = 5_000  # inputs of one task: small enough that a failure is reported soon
 
@@ -44,6 +43,7 @@ class Result(NamedTuple):
 def run_task(task: Task) -> Result:
     """Check the inputs of `task` until one fails."""
     check, corpus = check_of(task.target), corpus_of(task.target)
+    mutated = mutator_of(task.target)
     random = Random(f"{task.seed} {task.target} {task.number}")
     started = time.perf_counter()
     for done in range(task.inputs):

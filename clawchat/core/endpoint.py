@@ -638,8 +638,7 @@ class Endpoint:
         return streams
 
     def _on_write(self, event: Write, _now: Instant) -> None:
-        streams = self._streams(event)
-        streams.write(event.stream, event.data, event.end, shaped=event.shaped)
+        self._streams(event).write(event.stream, event.data, event.end)
 
     def _on_consumed(self, event: Consumed, _now: Instant) -> None:
         self._streams(event).consumed(event.stream, event.size)

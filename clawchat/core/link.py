@@ -42,7 +42,7 @@ from clawchat.core.epochs import Epochs
 from clawchat.core.events import Buffer
 from clawchat.core.exchange import Agreement, Answer, DialAttempt
 from clawchat.core.instant import Instant
-from clawchat.core.paths import Paths
+from clawchat.core.paths import Paths, Way
 from clawchat.core.phases import answering, dialing, established
 from clawchat.core.phases.answering import Answering, AnsweringCommand
 from clawchat.core.phases.commands import (
@@ -69,7 +69,7 @@ from clawchat.core.table import Signal, Trace
 from clawchat.core.timers import Timer
 from clawchat.core.transport import Facts, Transport
 from clawchat.core.undoing import Undoing
-from clawchat.core.wire.frames import SCOPE_EVERYTHING, Close, Compromised
+from clawchat.core.wire.frames import SCOPE_EVERYTHING, Close, Compromised, encode_close
 from clawchat.errors import (
     CloseCode,
     CompromiseReason,
@@ -432,11 +432,13 @@ class Link:
         return self.undoing
 
     @property
-    def all_paths(self) -> tuple[Path, ...]:
-        """Where the peer may be: the path in use first."""
+    def ways(self) -> tuple[Way, ...]:
+        """Where the peer may be: the way in use first, what the user named last."""
         assert self.transport is not None
-        known = (way.path for way in self.transport.paths)
-        return tuple(dict.fromkeys((self.transport.path, *known, *self._paths)))
+        paths = self.transport.paths
+        named = self._paths if self.dialer else ()  # a listener's are where a HELLO came from
+        found = (paths.active, *paths, *map(paths.candidate, named))
+        return tuple(dict.fromkeys(found))
 
     def let_go(self, now: Instant) -> Kept:
         """Wipe all but the packet keys; what that was."""
@@ -596,7 +598,8 @@ class Link:
         assert self.transport is not None
         if self.transport.epochs.current.seal.sealed >= self._config.epoch_packets_max:
             return  # the peer will notice our silence instead
-        self._registry.out.append(self.transport.close_datagram(self.life.code, self.life.text))
+        close = encode_close(self.life.code, self.life.text)
+        self._registry.out += self.transport.last_words(self.transport.paths.active, [close])
 
     def _stop_timers(self) -> None:
         self.timers.clear()

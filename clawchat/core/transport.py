@@ -40,9 +40,8 @@ from clawchat.core.recovery.contents import Item, ItemKind, Run, Sent
 from clawchat.core.recovery.path_mtu import BASE, FLOOR, PathMtu
 from clawchat.core.recovery.received import Received
 from clawchat.core.recovery.recovery import PROBES, Outcome, Recovery
-from clawchat.core.streams.beat import CELL, Beat
 from clawchat.core.streams.datagrams import Datagrams, framed_size
-from clawchat.core.streams.streams import STREAM_HEAD_MAX, Streams
+from clawchat.core.streams.streams import Streams
 from clawchat.core.timers import Timer
 from clawchat.core.wire import frames
 from clawchat.core.wire.control import ControlMessage, ControlReader, encode_control
@@ -62,9 +61,7 @@ CHALLENGES_MAX: Final = 4  # answers owed to PATH_CHALLENGEs; a peer that sends 
 PINGS_MAX: Final = 64  # measurements under way
 ACK_SIZE_MAX: Final = 300  # 33 ranges of at most 8 bytes, with some air
 CHALLENGE_SIZE: Final = 1 + frames.PATH_TOKEN_SIZE  # by which a copy is longer than its original
-CELL_ROOM: Final = CELL - OVERHEAD  # frames of one cell
-CELL_DATA: Final = CELL_ROOM - 32  # of a stream in one cell, when it carries an ACK as well
-BEAT_PROBES_MAX: Final = 2  # unanswered probe timeouts after which cells wait for the peer
+STREAM_HEAD_MAX: Final = 32  # below this no STREAM frame with a useful amount of data fits
 
 
 @define
@@ -98,7 +95,6 @@ class Transport:
         "_resent_at",
         "_trial",
         "_used",
-        "beat",
         "datagrams",
         "drops",
         "epochs",
@@ -144,7 +140,6 @@ class Transport:
         self.recovery = Recovery(now, self.mtu.size)
         self.streams = Streams(dialer, local, peer)
         self.datagrams = Datagrams()
-        self.beat = Beat()
         self._control = ControlReader()
         self._held: list[tuple[int, bytes]] = []
         self._pings: deque[int] = deque()
@@ -446,7 +441,6 @@ class Transport:
         recovery, out = self.recovery, list[Transmit]()
         stop = self.packets_sent + packets_max
         self._pack_probes(out, now)
-        self._pack_cells(out, stop, now)
         while self.packets_sent < stop:
             if not (recovery.probes or self._wants_to_send(now)):
                 break
@@ -478,52 +472,6 @@ class Transport:
         if out:
             self.last_sent = now
         return out
-
-    # --- cells --------------------------------------------------------------------------------
-
-    def _pack_cells(self, out: list[Transmit], stop: int, now: Instant) -> None:
-        """What shaped streams say, or nothing, in packets of one size on a beat."""
-        beat, streams, recovery = self.beat, self.streams, self.recovery
-        waiting = streams.waiting_for_cells()
-        if beat.at is None:
-            if not waiting:
-                return
-            beat.begin(now)
-        if beat.at is not None and beat.at <= now and recovery.pto_count < BEAT_PROBES_MAX:
-            cells = -(-waiting // CELL_DATA)
-            ended, settled = streams.shaped_ended, streams.shaped_settled
-            beat.strike(now, cells, ended=ended, settled=settled)
-        while (beat.owed or (recovery.probes and beat.at is not None)) and self.packets_sent < stop:
-            if recovery.room(now) < CELL or not self.paths.active.may_send(CELL):
-                break
-            self._pack_cell(out, now)
-            beat.sent()
-
-    def _pack_cell(self, out: list[Transmit], now: Instant) -> None:
-        """One packet of the size of every cell, to be acknowledged like every cell: at once."""
-        parts = [frames.PING]
-        items: list[Item] = []
-        if self.received.ack_at is not None:
-            ack, told = self._ack(now)
-            parts.append(ack)
-            items.append(told)
-        for frame, item in self.streams.fill_cell(CELL_ROOM - sum(map(len, parts))):
-            parts.append(frame)
-            items.append(item)
-        self.epochs.carried = True
-        parts.append(frames.padding(CELL_ROOM - sum(map(len, parts))))
-        self._emit(out, [b"".join(parts)], tuple(items), None, True, now)
-
-    def _next_beat(self) -> tuple[Instant, Timer] | None:
-        """When cells may leave; None while they rest, or wait for the peer."""
-        if self.beat.at is None or self.recovery.pto_count >= BEAT_PROBES_MAX:
-            return None
-        if not self.beat.owed:
-            return self.beat.at, Timer.BEAT
-        at = self.recovery.room_at if self.paths.active.may_send(CELL) else None
-        return None if at is None else (at, Timer.PACING)
-
-    # --- all the rest that leaves -------------------------------------------------------------
 
     def _wants_to_send(self, now: Instant) -> bool:
         """Whether a packet is worth making now: most looks find that none is."""
@@ -737,17 +685,23 @@ class Transport:
         self.recovery.sent(sent)
         return Transmit(way.path, datagrams)
 
-    def close_datagram(self, code: CloseCode, text: str) -> Transmit:
-        """A packet with a CLOSE, outside recovery."""
-        return Transmit(self.path, self.seal_outside_recovery([frames.encode_close(code, text)]))
+    def last_words(self, way: Way, payloads: list[bytes]) -> list[Transmit]:
+        """Packets for `way` that nobody acknowledges: CLOSE, COMPROMISED and its answer.
 
-    def seal_outside_recovery(self, payloads: list[bytes]) -> list[bytes]:
-        """Packets that nobody acknowledges; none when the keys have sealed all they may."""
-        if self.epochs.current.seal.sealed + len(payloads) > EPOCH_PACKETS_MAX:
-            return []
-        datagrams = self.epochs.current.seal.seal(self.paths.active.id, self.packets_sent, payloads)
-        self.packets_sent += len(datagrams)
-        return datagrams
+        As many, from the first on, as the keys may seal and as may go to an unproved address.
+        """
+        seal, said = self.epochs.current.seal, list[Transmit]()
+        for payload in payloads:
+            size = len(payload) + OVERHEAD
+            if seal.sealed >= EPOCH_PACKETS_MAX:
+                break
+            if not (way.may_send(size) or self.paths.proved(way)):
+                break
+            datagrams = seal.seal(self.paths.active.id, self.packets_sent, [payload])
+            self.packets_sent += 1
+            way.sent += size
+            said.append(Transmit(way.path, datagrams))
+        return said
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -803,9 +757,6 @@ class Transport:
             at = self.recovery.room_at
             if at is not None and (due is None or at < due[0]):
                 due = at, Timer.PACING
-        beat = self._next_beat()
-        if beat is not None and (due is None or beat[0] < due[0]):
-            due = beat
         return due
 
 

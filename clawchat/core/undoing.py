@@ -15,8 +15,8 @@ from attrs import evolve
 
 from clawchat.core.actions import Compromised, Kept, Notify, Receipt, Transmit
 from clawchat.core.config import DECLARING_LASTS, DECLARING_MAX, DECLARING_MIN, ECHOES
-from clawchat.core.credential import Path
 from clawchat.core.instant import Instant
+from clawchat.core.paths import Way
 from clawchat.core.phases.commands import (
     DestroyKept,
     GiveReceipt,
@@ -52,8 +52,8 @@ class Doomed(Protocol):
     timers: dict[Timer, Instant]
 
     @property
-    def all_paths(self) -> tuple[Path, ...]:
-        """Where the peer may be: the path in use first."""
+    def ways(self) -> tuple[Way, ...]:
+        """Where the peer may be: the way in use first."""
 
     def let_go(self, now: Instant) -> Kept:
         """Wipe all but the packet keys; what that was."""
@@ -164,18 +164,16 @@ class Undoing:
         link.timers[Timer.DECLARING] = now + self._pause
         scope = frames.SCOPE_EVERYTHING if self.model.everything else 0
         payload = frames.encode_compromised(self.model.reason, scope)
-        paths = link.all_paths
-        sealed = link.transport.seal_outside_recovery([payload] * len(paths))
-        for path, datagram in zip(paths, sealed, strict=False):  # none when the keys are used up
-            self._registry.out.append(Transmit(path, [datagram]))
+        for way in link.ways:
+            self._registry.out += link.transport.last_words(way, [payload])
 
     def _seal_echoes(self) -> None:
         link = self._link
         assert link is not None
         assert link.transport is not None
         self._pause = _pause(link.transport)
-        sealed = link.transport.seal_outside_recovery([frames.COMPROMISED_ACK] * ECHOES)
-        self._echoes.extend(Transmit(link.transport.path, [datagram]) for datagram in sealed)
+        echoes = [frames.COMPROMISED_ACK] * ECHOES
+        self._echoes.extend(link.transport.last_words(link.transport.paths.active, echoes))
 
     def _send_echo(self, now: Instant) -> None:
         link = self._link

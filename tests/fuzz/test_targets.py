@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz import seeds, soak
-from fuzz.harness import FOLDER, check_of, corpus_of, targets
+from fuzz.harness import FOLDER, check_of, corpus_of, mutator_of, seeds_of, targets
 from fuzz.mutate import mutated
 
 
 @pytest.mark.parametrize("target", targets())
 def test_a_target_keeps_its_invariant_on_damaged_inputs(target: str) -> None:
-    check, corpus = check_of(target), corpus_of(target)
+    check, corpus, mutated = check_of(target), corpus_of(target), mutator_of(target)
     assert corpus, f"fuzz/corpus/{target} is empty"
 
     @settings(max_examples=150)
@@ -44,7 +44,7 @@ def test_a_target_keeps_its_invariant_on_its_corpus(target: str) -> None:
 
 @pytest.mark.parametrize("target", sorted(seeds.MAKERS))
 def test_the_committed_corpus_is_what_the_code_writes(target: str) -> None:
-    assert corpus_of(target) == seeds.MAKERS[target]()
+    assert seeds_of(target) == seeds.MAKERS[target]()
 
 
 @pytest.mark.parametrize("target", targets())

@@ -82,11 +82,6 @@ class Deed(Enum):
     CLOSE = "the end of the link"
 
 
-def is_shaped(stream: int) -> bool:
-    """Whether both sides of a stream leave in cells: every second interactive one does."""
-    return not stream >> 1 & 1 and bool(stream >> 2 & 1)
-
-
 @define(eq=False)
 class Outlet:
     """Our sending side of one stream: what is still to be written, and when."""
@@ -96,7 +91,6 @@ class Outlet:
     left: int
     piece: int
     every_ns: int
-    shaped: bool = False
     blocked: bool = False
 
 
@@ -214,9 +208,7 @@ class Party:
 
     def _answer(self, talk: Talk, stream: int, answer: Answer) -> None:
         channel = self.ledger.channel(talk.hash, stream, talk.dialer)
-        outlet = Outlet(
-            stream, channel, answer.size, answer.piece, answer.every_ns, is_shaped(stream)
-        )
+        outlet = Outlet(stream, channel, answer.size, answer.piece, answer.every_ns)
         talk.outlets[stream] = outlet
         self._pump(talk, outlet)
 
@@ -242,7 +234,7 @@ class Party:
         channel = self.ledger.channel(talk.hash, stream, talk.dialer)
         channel.answer = answer
         channel.began_at = talk.host.timeline.now
-        outlet = Outlet(stream, channel, size, PIECE, 0, is_shaped(stream))
+        outlet = Outlet(stream, channel, size, PIECE, 0)
         talk.outlets[stream] = outlet
         self._pump(talk, outlet)
         return outlet
@@ -265,7 +257,7 @@ class Party:
         before = channel.written
         data = channel.write(size, end)
         try:
-            talk.host.do(Write(talk.link, outlet.stream, data, end, outlet.shaped))
+            talk.host.do(Write(talk.link, outlet.stream, data, end))
         except (BufferFull, StreamLimit, UnknownStream, UnknownLink) as error:
             channel.written, channel.ended = before, False
             if isinstance(error, BufferFull):
