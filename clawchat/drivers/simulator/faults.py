@@ -1,8 +1,8 @@
 """What goes wrong, drawn from a seed before the world begins.
 
 A `Plan` says which kinds of fault a run may have; `draw` makes from it and a seed a `Script`: the
-exact faults with their moments. The script is plain data, so a failing run can be read, cut down
-and kept as a test.
+exact faults with their moments, and all that people and strangers will try. The script is plain
+data, so a failing run can be read, cut down and kept (`scenario`).
 
 Rules: dice are used here once, at the start; the moment at which the last fault ends is known in
 advance, and after it the network is calm and every process runs.
@@ -14,11 +14,34 @@ from __future__ import annotations
 from enum import Enum, unique
 from random import Random
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from clawchat.core.instant import HOUR, MILLISECOND, SECOND
 from clawchat.drivers.simulator.network import ETHERNET, Conditions
+from clawchat.drivers.simulator.strangers import Strike, draw_strikes
+from clawchat.drivers.simulator.workload import Deed, Person, draw_tasks
 
+DIALERS_DEEDS = {
+    Deed.CHAT: 6,
+    Deed.UPLOAD: 3,
+    Deed.DOWNLOAD: 3,
+    Deed.CROWD: 1,
+    Deed.DATAGRAM: 3,
+    Deed.PING: 3,
+    Deed.ROTATE: 3,
+    Deed.RESET: 1,
+    Deed.STOP: 1,
+    Deed.CLOSE: 1,
+}
+LISTENERS_DEEDS = {
+    Deed.CHAT: 3,
+    Deed.UPLOAD: 2,
+    Deed.DATAGRAM: 2,
+    Deed.PING: 2,
+    Deed.ROTATE: 2,
+    Deed.RESET: 1,
+    Deed.STOP: 1,
+}
 CALM = Conditions(latency_ns=10 * MILLISECOND)
 
 
@@ -34,6 +57,7 @@ class FaultKind(Enum):
     WALL_JUMP = "a wall clock is set"
     DISK_FULL = "writes fail from now on"
     DISK_FREE = "writes work again"
+    PANIC = "a user declares a pairing compromised, or everything"
     REBIND = "the NAT before a dialer forgets it, or its network changes; perhaps it notices"
 
 
@@ -43,7 +67,8 @@ class Fault:
 
     `one_way` and `other_way` are for CONDITIONS (between the listener and dialer `host`);
     `amount_ns` is for WALL_JUMP; `survivors` for KILL is how many writes under way still count;
-    `noticed` is for REBIND.
+    `noticed` is for REBIND. For PANIC `dialer` says whose pairing, and `everything` whether all
+    is declared.
     """
 
     at: int
@@ -54,6 +79,8 @@ class Fault:
     amount_ns: int = 0
     survivors: int = 0
     noticed: bool = False
+    dialer: int = 0
+    everything: bool = False
 
 
 @frozen
@@ -81,6 +108,7 @@ class Plan:
     wall_jumps: float = 0.0
     disk_full: float = 0.0
     rebinds: float = 0.0
+    panics: float = 0.0
     strangers: float = 0.0
     clone: bool = False
     write_ns_max: int = 20 * MILLISECOND
@@ -129,6 +157,8 @@ PLANS = {
             suspends=0.15,
             wall_jumps=0.2,
             disk_full=0.05,
+            rebinds=0.1,
+            panics=0.05,
             strangers=30,
             write_ns_max=40 * MILLISECOND,
         ),
@@ -157,14 +187,20 @@ PLANS = {
 
 @frozen
 class Script:
-    """The faults of one run, in order of time; all is calm from `ends_at` on."""
+    """All that is drawn for one run: faults in order of time, what people do, what strangers do.
 
-    dialers: int
-    deeds: int
+    `people` are the listener's user, then the dialers'. All is calm from `ends_at` on.
+    """
+
     ends_at: int
     faults: tuple[Fault, ...]
     write_ns: int
-    conditions: tuple[Conditions, ...] = field(default=())
+    people: tuple[Person, ...]
+    strikes: tuple[Strike, ...] = ()
+
+    @property
+    def dialers(self) -> int:
+        return len(self.people) - 1
 
 
 def weather(plan: Plan, dice: Random) -> Conditions:
@@ -207,14 +243,37 @@ def draw(plan: Plan, seed: str) -> Script:
         faults.append(_change(ends_at, dialer, CALM, CALM))
     for host in range(dialers + 1):
         faults += _troubles(plan, dice, host, ends_at)
+        faults += _panics(plan, dice, host, dialers, ends_at)
     faults.sort(key=lambda fault: fault.at)  # stable: equal moments keep the order drawn
     return Script(
-        dialers=dialers,
-        deeds=dice.randint(*plan.deeds),
         ends_at=ends_at,
         faults=tuple(faults),
         write_ns=dice.randint(0, plan.write_ns_max),
+        people=_people(dice, dialers, dice.randint(*plan.deeds)),
+        strikes=draw_strikes(dice, plan.strangers, ends_at),
     )
+
+
+def _panics(plan: Plan, dice: Random, host: int, dialers: int, ends_at: int) -> list[Fault]:
+    found: list[Fault] = []
+    at = 0
+    while plan.panics:
+        at += int(dice.expovariate(plan.panics) * SECOND) + 1
+        if at >= ends_at:
+            break
+        dialer, everything = host or dice.randint(1, dialers), dice.random() < 0.3
+        found.append(Fault(at, FaultKind.PANIC, host, dialer=dialer, everything=everything))
+    return found
+
+
+def _people(dice: Random, dialers: int, deeds: int) -> tuple[Person, ...]:
+    tasks = draw_tasks(dice, deeds // 2, LISTENERS_DEEDS, 300 * MILLISECOND)
+    people = [Person(tasks, dice.choice((0, 0, 30 * MILLISECOND)))]
+    for _ in range(dialers):
+        tasks = draw_tasks(dice, deeds, DIALERS_DEEDS, 200 * MILLISECOND)
+        reading = dice.choice((0, 0, 30 * MILLISECOND))
+        people.append(Person(tasks, reading, dice.choice((0, 3 * SECOND))))
+    return tuple(people)
 
 
 def _change(at: int, dialer: int, one_way: Conditions, other_way: Conditions) -> Fault:

@@ -120,7 +120,10 @@ class Power(Enum):
 
 @define(slots=False, eq=False)
 class Host:
-    """One installation: address, identity, disk, and a process that may come and go."""
+    """One installation: address, identity, disk, and a process that may come and go.
+
+    `fallen`: this process destroyed its identity, and is of no use any more.
+    """
 
     name: str
     address: Address
@@ -137,6 +140,7 @@ class Host:
     wake_delay_ns: int = 200 * MICROSECOND
     power: Power = Power.DOWN
     incarnation: int = 0
+    fallen: bool = False
     endpoint: Driven | None = None
     sockets: list[Address] = field(factory=list)
     _inbox: deque[Parcel] = field(factory=deque)
@@ -153,6 +157,7 @@ class Host:
         """A new process: fresh endpoint, fresh dice, the old disk."""
         assert self.power is Power.DOWN, f"{self.name} runs already"
         self.incarnation += 1
+        self.fallen = False
         self.power = Power.RUNNING
         self._inbox.clear()
         self._inbox_bytes = 0
@@ -395,6 +400,7 @@ class Host:
             self.disk.destroy(action.file_id)
         elif isinstance(action, DestroyIdentity):
             self.identity = self.rng.randbytes(len(self.identity))
+            self.fallen = True
         elif isinstance(action, HopPort):
             self._hop(action)
         elif isinstance(action, Publish):
@@ -410,7 +416,8 @@ class Host:
             origin = Origin(
                 self.name, self.incarnation, self.timeline.now, self._serial, action.path.local
             )
-            parcels.append(Parcel(action.path.local, action.path.remote, data, origin))
+            tag = self.name, self._serial
+            parcels.append(Parcel(action.path.local, action.path.remote, data, origin, tag))
         for watcher in self.watchers:
             watcher.sent(self, parcels)
         for parcel in parcels:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from attrs import define, field, frozen
 
@@ -21,6 +21,7 @@ from clawchat.drivers.simulator.clock import Timeline
 
 HEADERS = 28  # IPv4 and UDP, which take their share of the bandwidth
 ETHERNET = 1472  # the largest UDP payload of an unfragmented IPv4 packet on Ethernet
+COPY_NS_MAX = 30 * MILLISECOND  # how much later a second copy leaves
 ADDED_MAX = 40  # how many bytes a corrupting wire adds at most
 
 
@@ -64,6 +65,10 @@ class Origin:
     address: Address
 
 
+Tag: TypeAlias = tuple[str, int]
+"""Who put a datagram on a wire (a host, or a stranger), and the how manyeth of its own it was."""
+
+
 @define
 class Parcel:
     """A datagram under way. `origin` is None once its bytes are not what a process sent."""
@@ -72,6 +77,26 @@ class Parcel:
     destination: Address
     data: bytes
     origin: Origin | None
+    tag: Tag = ("", 0)
+
+
+@frozen
+class Fate:
+    """What a wire does to one datagram beyond what it does to all.
+
+    `later_ns` is jitter or being held back, the latter with `overtaken`; `damage` is the seed of
+    the dice that damage it, 0 for none; `again_ns` is how much later a second copy leaves.
+    """
+
+    lost: bool = False
+    later_ns: int = 0
+    overtaken: bool = False
+    damage: int = 0
+    again_ns: int = 0
+
+
+PLAIN = Fate()
+LOST = Fate(lost=True)
 
 
 class Socket(Protocol):
@@ -104,6 +129,7 @@ class Wire:
         "_conditions",
         "_deliver",
         "_free_at",
+        "_judge",
         "_last_arrival",
         "_rng",
         "_start",
@@ -118,11 +144,13 @@ class Wire:
         conditions: Conditions,
         tally: Tally,
         deliver: Callable[[Parcel], None],
+        judge: Judge,
     ) -> None:
         self._timeline = timeline
         self._rng = rng
         self._tally = tally
         self._deliver = deliver
+        self._judge = judge
         self._burst_left = 0
         self._free_at = 0
         self._last_arrival = 0
@@ -150,16 +178,41 @@ class Wire:
         if departs is None:
             self._tally.queue_full += 1
             return
-        if now.loss and self._loses():
+        fate = self._judge(self, parcel)
+        if fate.lost:
             self._tally.lost += 1
             return
-        if now.corrupt and self._rng.random() < now.corrupt:
+        if fate.damage:
             self._tally.corrupted += 1
-            parcel = damaged(parcel, self._rng)
-        self._arrange(parcel, departs)
-        if now.duplicate and self._rng.random() < now.duplicate:
+            parcel = damaged(parcel, Random(fate.damage))
+        self._tally.reordered += fate.overtaken
+        self._arrange(parcel, departs + fate.later_ns, fate.overtaken)
+        if fate.again_ns:
             self._tally.duplicated += 1
-            self._arrange(parcel, departs + self._rng.randrange(1, 30 * MILLISECOND))
+            self._arrange(parcel, departs + fate.again_ns, fate.overtaken)
+
+    def roll(self) -> Fate:
+        """Let the dice decide about the next datagram, under the conditions of now."""
+        now, rng = self._conditions, self._rng
+        if now.loss and self._loses():
+            return LOST
+        damage = again = 0
+        if now.corrupt and rng.random() < now.corrupt:
+            damage = rng.getrandbits(32) or 1
+        later, overtaken = self._delay()
+        if now.duplicate and rng.random() < now.duplicate:
+            again = later + rng.randrange(1, COPY_NS_MAX)
+        if not (later or damage or again):
+            return PLAIN
+        return Fate(False, later, overtaken, damage, again)
+
+    def _delay(self) -> tuple[int, bool]:
+        """How long beyond the latency a datagram takes, and whether others may overtake it."""
+        now, rng = self._conditions, self._rng
+        later = rng.randrange(now.jitter_ns) if now.jitter_ns else 0
+        if now.reorder and rng.random() < now.reorder:
+            return later + rng.randrange(1, now.reorder_ns + 1), True
+        return later, False
 
     def _departure(self, size: int) -> int | None:
         """When the last bit leaves the queue; None when the queue has no room."""
@@ -183,15 +236,9 @@ class Wire:
             self._burst_left = self._rng.randint(1, self._conditions.burst) - 1
         return True
 
-    def _arrange(self, parcel: Parcel, departs: int) -> None:
-        now = self._conditions
-        arrives = departs + now.latency_ns
-        if now.jitter_ns:
-            arrives += self._rng.randrange(now.jitter_ns)
-        if now.reorder and self._rng.random() < now.reorder:
-            self._tally.reordered += 1
-            arrives += self._rng.randrange(1, now.reorder_ns + 1)
-        else:
+    def _arrange(self, parcel: Parcel, departs: int, overtaken: bool) -> None:
+        arrives = departs + self._conditions.latency_ns
+        if not overtaken:
             # Jitter alone keeps the order: a queue somewhere was longer for a while.
             arrives = max(arrives, self._last_arrival)
             self._last_arrival = arrives
@@ -218,21 +265,32 @@ def damaged(parcel: Parcel, rng: Random) -> Parcel:
         parcel.destination,
         changed,
         parcel.origin if changed == parcel.data else None,
+        parcel.tag,
     )
 
 
 Tap = Callable[[Parcel], None]
+Judge = Callable[[Wire, Parcel], Fate]
+
+
+def by_dice(wire: Wire, _parcel: Parcel) -> Fate:
+    """How fates are decided, unless a scenario names them."""
+    return wire.roll()
 
 
 @define(slots=False)
 class Network:
-    """All wires and sockets. `default` holds for every wire that was not given its own."""
+    """All wires and sockets. `default` holds for every wire that was not given its own.
+
+    `judge` decides what becomes of each datagram.
+    """
 
     timeline: Timeline
     rng: Random
     default: Conditions = field(factory=Conditions)
     tally: Tally = field(factory=Tally)
     taps: list[Tap] = field(factory=list)
+    judge: Judge = by_dice
     _sockets: dict[Address, Socket] = field(factory=dict)
     _wires: dict[tuple[str, str], Wire] = field(factory=dict)
 
@@ -249,7 +307,8 @@ class Network:
         """The wire from one IP address to another."""
         wire = self._wires.get((source, destination))
         if wire is None:
-            wire = Wire(self.timeline, self.rng, self.default, self.tally, self._deliver)
+            parts = self.timeline, self.rng, self.default, self.tally
+            wire = Wire(*parts, self._deliver, self._judge)
             self._wires[source, destination] = wire
         return wire
 
@@ -269,6 +328,9 @@ class Network:
         for tap in self.taps:
             tap(parcel)
         self.wire(parcel.source.host, parcel.destination.host).carry(parcel)
+
+    def _judge(self, wire: Wire, parcel: Parcel) -> Fate:
+        return self.judge(wire, parcel)
 
     def _deliver(self, parcel: Parcel) -> None:
         socket = self._sockets.get(parcel.destination)

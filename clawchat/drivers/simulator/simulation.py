@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import TypeVar
 
 from attrs import define
 
 from clawchat.core.actions import BootstrapContent
+from clawchat.core.config import DECLARING_LASTS
 from clawchat.core.credential import Address, Pairing
 from clawchat.core.crypto.schedule import derive_credential
 from clawchat.core.events import PublishBootstrap, Remember
@@ -29,42 +29,21 @@ from clawchat.drivers.simulator.clock import HostClock, Timeline
 from clawchat.drivers.simulator.disk import Disk
 from clawchat.drivers.simulator.faults import CALM, Fault, FaultKind, Plan, Script, draw
 from clawchat.drivers.simulator.host import Application, Build, Host, Power
-from clawchat.drivers.simulator.invariants import InvariantBroken, Watch, require
+from clawchat.drivers.simulator.invariants import BLAMELESS, InvariantBroken, Watch, require
 from clawchat.drivers.simulator.ledger import Ledger
 from clawchat.drivers.simulator.nat import NatNetwork
+from clawchat.drivers.simulator.panics import PanicWatch, panic
 from clawchat.drivers.simulator.strangers import Stranger
-from clawchat.drivers.simulator.workload import Answerer, Caller, Deed, Party, Talk
+from clawchat.drivers.simulator.workload import Answerer, Caller, Deed, Person, Talk, Task
+from clawchat.errors import CloseCode
 
 LISTENER = Address("10.0.0.1", 50_000)
 STRANGER = Address("10.66.66.66", 6_666)
 EPOCH_UNIX_NS = 1_790_000_000 * SECOND  # some day in 2026
+ANEW_NS = DECLARING_LASTS + 2 * SECOND  # so long after a panic its users begin anew
 SETTLE_NS = 200 * SECOND  # in calm weather everything must be done after this long
 REST_NS = 60 * SECOND  # and after this long more, nothing may be awaited by anybody
 MEET_NS = 20 * SECOND  # in calm weather a pair must have met again after this long
-
-DIALERS_DEEDS = {
-    Deed.CHAT: 6,
-    Deed.UPLOAD: 3,
-    Deed.DOWNLOAD: 3,
-    Deed.CROWD: 1,
-    Deed.DATAGRAM: 3,
-    Deed.PING: 3,
-    Deed.ROTATE: 3,
-    Deed.RESET: 1,
-    Deed.STOP: 1,
-    Deed.CLOSE: 1,
-}
-LISTENERS_DEEDS = {
-    Deed.CHAT: 3,
-    Deed.UPLOAD: 2,
-    Deed.DATAGRAM: 2,
-    Deed.PING: 2,
-    Deed.ROTATE: 2,
-    Deed.RESET: 1,
-    Deed.STOP: 1,
-}
-
-A = TypeVar("A", bound=Party)
 
 
 def pairing_of(content: BootstrapContent) -> Pairing:
@@ -157,38 +136,46 @@ class Simulation:
         self.script = script or draw(plan, self.seed)
         self.world = World(self.seed, build=build_any_endpoint, write_ns=self.script.write_ns)
         self._offers: list[BootstrapContent] = []
-        self._asked_at = -1
+        self._identities: dict[bytes, tuple[bytes, bytes]] = {}  # of both sides, by file id
+        self._asked_in = 0  # the listener's incarnation that owes us a file
+        self._to_begin_anew = 0
         self.listener_app = Answerer(
             ledger=self.world.ledger, rng=Random(f"listener app/{self.seed}")
         )
         self.listener_app.on_file = self._file_published
+        self.listener_app.todo = list(self.script.people[0].tasks)
+        self.listener_app.reading_ns = self.script.people[0].reading_ns
         self.listener = self.world.host("listener", LISTENER, self.listener_app)
         self.callers: list[Caller] = []
         self.dialers: list[Host] = []
-        for number in range(1, self.script.dialers + 1):
-            self._add_dialer(number)
+        for number, person in enumerate(self.script.people[1:], 1):
+            self._add_dialer(number, person)
         self._populate()
+        if any(fault.kind is FaultKind.PANIC for fault in self.script.faults):
+            self._expect_panics()
 
     # --- making the world ---------------------------------------------------------------------
 
-    def _add_dialer(self, number: int) -> None:
+    def _add_dialer(self, number: int, person: Person) -> None:
         dice = Random(f"dialer app/{self.seed}/{number}")
         caller = Caller(ledger=self.world.ledger, rng=dice, listener=LISTENER)
-        caller.todo = caller.deeds(self.script.deeds, DIALERS_DEEDS)
-        caller.reading_ns = dice.choice((0, 0, 30 * MILLISECOND))
-        caller.patience_ns = dice.choice((0, 3 * SECOND))
+        caller.todo = list(person.tasks)
+        caller.reading_ns, caller.patience_ns = person.reading_ns, person.patience_ns
         address = Address(f"10.0.1.{number}", 40_000)
         self.callers.append(caller)
         self.dialers.append(self.world.host(f"dialer{number}", address, caller))
 
+    def _expect_panics(self) -> None:
+        self.watch.blameless = BLAMELESS | {CloseCode.COMPROMISED}
+        watch = PanicWatch()
+        for host in (self.listener, *self.dialers):
+            host.watchers.append(watch)
+
     def _populate(self) -> None:
-        listener = self.listener_app
-        listener.todo = listener.deeds(self.script.deeds // 2, LISTENERS_DEEDS)
-        listener.reading_ns = listener.rng.choice((0, 0, 30 * MILLISECOND))
         timeline = self.world.timeline
         for fault in self.script.faults:
             timeline.at(fault.at, partial(self._strike, fault))
-        if self.plan.strangers:
+        if self.script.strikes:
             targets = [LISTENER, *(host.address for host in self.dialers)]
             Stranger(
                 timeline,
@@ -196,8 +183,7 @@ class Simulation:
                 Random(f"stranger/{self.seed}"),
                 STRANGER,
                 targets,
-                self.plan.strangers,
-                self.script.ends_at,
+                self.script.strikes,
             ).begin()
 
     # --- faults -------------------------------------------------------------------------------
@@ -221,12 +207,41 @@ class Simulation:
             host.resume()
         elif kind is FaultKind.WALL_JUMP:
             host.clock.jump(fault.amount_ns)
+        elif kind is FaultKind.PANIC:
+            self._panic(host, fault)
         elif kind is FaultKind.REBIND:
             self.world.network.rebind(host.address.host, host.address.host)
             if fault.noticed:
                 host.notice_change()
         else:
             host.disk.full = kind is FaultKind.DISK_FULL
+
+    def _panic(self, host: Host, fault: Fault) -> None:
+        pairing = self.callers[fault.dialer - 1].pairing
+        if pairing is not None and panic(host, pairing.file_id, everything=fault.everything):
+            self._to_begin_anew += 1
+            self.world.timeline.after(ANEW_NS, self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        """What users do some time after a panic: restart what fell, pair again what is dead."""
+        self._to_begin_anew -= 1
+        for number, host in enumerate(self.dialers):
+            if self._is_dead(number):
+                self.callers[number].abandon(host)
+        for host in (self.listener, *self.dialers):
+            if host.fallen and host.power is not Power.DOWN:
+                host.kill()
+                self._start(host)
+        self._offer_files()
+
+    def _is_dead(self, number: int) -> bool:
+        """Whether a side of this dialer's pairing has destroyed it, or the key it was made with."""
+        pairing, host = self.callers[number].pairing, self.dialers[number]
+        if pairing is None:
+            return False
+        known, identities = pairing.file_id, (self.listener.identity, host.identity)
+        destroyed = known in self.listener.disk.destroyed or known in host.disk.destroyed
+        return destroyed or self._identities[known] != identities
 
     def _start(self, host: Host) -> None:
         if host.power is not Power.DOWN:
@@ -253,7 +268,10 @@ class Simulation:
         ]
 
     def _offer_files(self) -> None:
-        if self.listener.running and self._without_file() and not self._waiting_for_redemption():
+        ready = self.listener.running and not self.listener.fallen
+        asked = self._asked_in == self.listener.incarnation
+        if ready and self._without_file() and not (asked or self._waiting_for_redemption()):
+            self._asked_in = self.listener.incarnation
             self.listener.do(PublishBootstrap((LISTENER,)))
 
     def _waiting_for_redemption(self) -> bool:
@@ -268,11 +286,14 @@ class Simulation:
         if content is None:
             self.world.timeline.after(MILLISECOND, self._offer_files)
             return
+        self._asked_in = 0
         lacking = self._without_file()
         if lacking:
             caller = self.callers[lacking[0]]
             caller.invited_in = self.listener.incarnation
-            caller.invite(self.dialers[lacking[0]], pairing_of(content))
+            host = self.dialers[lacking[0]]
+            self._identities[content.file_id] = self.listener.identity, host.identity
+            caller.invite(host, pairing_of(content))
 
     # --- the day ------------------------------------------------------------------------------
 
@@ -322,6 +343,8 @@ class Simulation:
             self._start(host)
 
     def _all_done(self) -> bool:
+        if self._to_begin_anew:
+            return False
         return all(self._done(number) for number in range(len(self.callers)))
 
     def _done(self, number: int) -> bool:
@@ -364,7 +387,7 @@ class Simulation:
         for host in (self.listener, *self.dialers):
             self._start(host)
         for caller in self.callers:
-            caller.todo = [Deed.CHAT]
+            caller.todo = [Task(Deed.CHAT, self.world.dice.getrandbits(32))]
         require(
             self.world.run_until(self._all_done, MEET_NS),
             f"a pair did not meet again in {MEET_NS // SECOND} calm seconds: {self._undone()}",

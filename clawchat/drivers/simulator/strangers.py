@@ -2,15 +2,17 @@
 
 Rules: a stranger sees every datagram (it taps the network) and may use any source address, its
 own or a spoofed one; it never blocks or delays anything (wires do that). What it makes carries no
-origin, except exact copies, which are what an attacker can at best have.
+origin, except exact copies, which are what an attacker can at best have. When it strikes is known
+in advance, and each strike has dice of its own.
 Left to others: whether anybody was impressed (`invariants`).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from clawchat.core.credential import Address
 from clawchat.core.instant import SECOND
@@ -21,17 +23,35 @@ MEMORY = 400  # datagrams a stranger keeps
 SIZES = (0, 1, 8, 13, 28, 29, 30, 45, 61, 512, 640, 768, 896, 1024, 1200, 1472, 9000)
 
 
+@frozen
+class Strike:
+    """One datagram of a stranger: when, and the seed of the dice that make it."""
+
+    at: int
+    dice: int
+
+
+def draw_strikes(dice: Random, rate: float, until: int) -> tuple[Strike, ...]:
+    """`rate` of them in a virtual second, at any moment before `until`."""
+    found, at = [], 0
+    while rate:
+        at += int(dice.expovariate(rate) * SECOND) + 1
+        if at >= until:
+            break
+        found.append(Strike(at, dice.getrandbits(32)))
+    return tuple(found)
+
+
 @define(slots=False, eq=False)
 class Stranger:
-    """One attacker. `rate` is how many datagrams it sends in a virtual second."""
+    """One attacker. `rng` decides what it remembers, the strikes' dice what it does with it."""
 
     timeline: Timeline
     network: Network
     rng: Random
     address: Address
     targets: list[Address]
-    rate: float
-    until: int
+    strikes: tuple[Strike, ...]
     recorded: list[Parcel] = field(factory=list)
     received: int = 0
     sent: int = 0
@@ -39,7 +59,8 @@ class Stranger:
     def begin(self) -> None:
         self.network.taps.append(self._overhear)
         self.network.attach(self.address, self)
-        self._next()
+        for strike in self.strikes:
+            self.timeline.at(strike.at, partial(self._strike, strike))
 
     def arrive(self, _parcel: Parcel) -> None:
         """Somebody answered: allowed for an exact copy only, which the invariants judge."""
@@ -53,53 +74,48 @@ class Stranger:
         else:
             self.recorded[self.rng.randrange(MEMORY)] = parcel
 
-    def _next(self) -> None:
-        pause = int(self.rng.expovariate(self.rate) * SECOND) + 1
-        self.timeline.after(pause, self._strike)
-
-    def _strike(self) -> None:
-        if self.timeline.now >= self.until:
-            return
+    def _strike(self, strike: Strike) -> None:
+        dice = Random(strike.dice)
         self.sent += 1
-        kind = self.rng.randrange(6)
+        kind = dice.randrange(6)
         if kind < 2 or not self.recorded:
-            self._garbage()
+            self._garbage(dice)
         elif kind == 2:
-            self._replay(spoofed=True)
+            self._replay(dice, spoofed=True)
         elif kind == 3:
-            self._replay(spoofed=False)
+            self._replay(dice, spoofed=False)
         elif kind == 4:
-            self._changed()
+            self._changed(dice)
         else:
-            self._spliced()
-        self._next()
+            self._spliced(dice)
 
     def _emit(self, source: Address, target: Address, data: bytes) -> None:
-        self.network.send(Parcel(source, target, data, None))
+        self.network.send(Parcel(source, target, data, None, ("stranger", self.sent)))
 
-    def _garbage(self) -> None:
-        size = self.rng.choice(SIZES)
-        source = self.rng.choice([self.address, *self.targets])
-        self._emit(source, self.rng.choice(self.targets), self.rng.randbytes(size))
+    def _garbage(self, dice: Random) -> None:
+        size = dice.choice(SIZES)
+        source = dice.choice([self.address, *self.targets])
+        self._emit(source, dice.choice(self.targets), dice.randbytes(size))
 
-    def _replay(self, *, spoofed: bool) -> None:
+    def _replay(self, dice: Random, *, spoofed: bool) -> None:
         """An exact copy: from the address it once came from, or from our own."""
-        old = self.rng.choice(self.recorded)
+        old = dice.choice(self.recorded)
         source = old.source if spoofed else self.address
-        self.network.send(Parcel(source, old.destination, old.data, old.origin))
+        tag = "stranger", self.sent
+        self.network.send(Parcel(source, old.destination, old.data, old.origin, tag))
 
-    def _changed(self) -> None:
-        old = self.rng.choice(self.recorded)
+    def _changed(self, dice: Random) -> None:
+        old = dice.choice(self.recorded)
         if not old.data:
             return
         data = bytearray(old.data)
-        data[self.rng.randrange(len(data))] ^= 1 << self.rng.randrange(8)
+        data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
         self._emit(old.source, old.destination, bytes(data))
 
-    def _spliced(self) -> None:
+    def _spliced(self, dice: Random) -> None:
         """The head of one datagram on the body of another: a known id, a foreign packet."""
-        head, body = self.rng.choice(self.recorded), self.rng.choice(self.recorded)
-        cut = self.rng.choice((8, 13, 16, 29, 32))
+        head, body = dice.choice(self.recorded), dice.choice(self.recorded)
+        cut = dice.choice((8, 13, 16, 29, 32))
         data = head.data[:cut] + body.data[cut:]
         if data not in (head.data, body.data):
             self._emit(head.source, head.destination, data)

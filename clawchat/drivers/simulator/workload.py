@@ -16,7 +16,7 @@ from enum import Enum, unique
 from functools import partial
 from random import Random
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from clawchat.core.actions import (
     BootstrapContent,
@@ -55,6 +55,7 @@ from clawchat.errors import (
     BufferFull,
     CloseCode,
     DatagramTooLarge,
+    PairingDestroyed,
     StreamLimit,
     UnknownLink,
     UnknownStream,
@@ -80,6 +81,32 @@ class Deed(Enum):
     RESET = "a stream that its sender gives up"
     STOP = "a stream that its reader gives up"
     CLOSE = "the end of the link"
+
+
+@frozen
+class Task:
+    """One deed of a plan for the day, with dice of its own, and the pause after it."""
+
+    deed: Deed
+    dice: int = 0
+    pause_ns: int = MILLISECOND
+
+
+@frozen
+class Person:
+    """What one host's user does: tasks in order, how fast they read, how long they wait."""
+
+    tasks: tuple[Task, ...] = ()
+    reading_ns: int = 0
+    patience_ns: int = 0
+
+
+def draw_tasks(
+    dice: Random, count: int, weights: dict[Deed, int], pause_ns: int
+) -> tuple[Task, ...]:
+    """A plan for the day."""
+    deeds = dice.choices(list(weights), list(weights.values()), k=count)
+    return tuple(Task(deed, dice.getrandbits(32), dice.randint(1, pause_ns)) for deed in deeds)
 
 
 @define(eq=False)
@@ -117,6 +144,7 @@ class Party:
     ledger: Ledger
     rng: Random
     reading_ns: int = 0
+    todo: list[Task] = field(factory=list)
     talks: dict[int, Talk] = field(factory=dict)
     tokens: int = 0
     rotated: list[tuple[bytes, int, int]] = field(factory=list)
@@ -293,9 +321,9 @@ class Party:
 
     # --- deeds ------------------------------------------------------------------------------
 
-    def act(self, talk: Talk, deed: Deed) -> None:
-        """Do one deed on a live link."""
-        dice = self.rng
+    def act(self, talk: Talk, deed: Deed, dice: Random | None = None) -> None:
+        """Do one deed on a live link; sizes come from `dice`, or else from the party's own."""
+        dice = dice or self.rng
         small = dice.randint(1, 400)
         if deed is Deed.CHAT:
             answer = Answer(dice.randint(50, 2_000), dice.randint(20, 200), 20 * MILLISECOND)
@@ -309,15 +337,15 @@ class Party:
             for _ in range(dice.randint(5, 25)):
                 self.open(talk, StreamClass.INTERACTIVE, dice.randint(0, 300), Answer(40, 40, 0))
         elif deed is Deed.DATAGRAM:
-            self._send_datagrams(talk)
+            self._send_datagrams(talk, dice)
         elif deed is Deed.PING:
             self.ping(talk)
         elif deed is Deed.ROTATE:
             self._try(talk, RotateKeys(talk.link))
         elif deed is Deed.RESET:
-            self._begin_and_reset(talk)
+            self._begin_and_reset(talk, dice)
         elif deed is Deed.STOP:
-            self._begin_and_stop(talk)
+            self._begin_and_stop(talk, dice)
         else:
             self._try(talk, Close(talk.link, CloseCode.DONE, "enough for now"))
 
@@ -327,17 +355,17 @@ class Party:
         self._try(talk, Ping(talk.link, self.tokens))
         return self.tokens
 
-    def _send_datagrams(self, talk: Talk) -> None:
-        for _ in range(self.rng.randint(1, 5)):
-            data = self.rng.randbytes(self.rng.randint(16, 1_300))
+    def _send_datagrams(self, talk: Talk, dice: Random) -> None:
+        for _ in range(dice.randint(1, 5)):
+            data = dice.randbytes(dice.randint(16, 1_300))
             try:
                 if self._try(talk, SendDatagram(talk.link, data)):
                     self.ledger.datagram_sent(talk.hash, talk.dialer, data)
             except DatagramTooLarge:
                 assert len(data) > DATAGRAM_ALWAYS, "even a small datagram is refused"
 
-    def _begin_and_reset(self, talk: Talk) -> None:
-        outlet = self.open(talk, StreamClass.BULK, self.rng.randint(1, 100_000))
+    def _begin_and_reset(self, talk: Talk, dice: Random) -> None:
+        outlet = self.open(talk, StreamClass.BULK, dice.randint(1, 100_000))
 
         def give_up() -> None:
             if talk.alive and not outlet.channel.finished:
@@ -345,10 +373,10 @@ class Party:
                 talk.outlets.pop(outlet.stream, None)
                 self._try(talk, ResetStream(talk.link, outlet.stream, GIVEN_UP))
 
-        talk.host.after(self.rng.randrange(100 * MILLISECOND), give_up)
+        talk.host.after(dice.randrange(100 * MILLISECOND), give_up)
 
-    def _begin_and_stop(self, talk: Talk) -> None:
-        answer = Answer(self.rng.randint(10_000, 200_000), PIECE, 0)
+    def _begin_and_stop(self, talk: Talk, dice: Random) -> None:
+        answer = Answer(dice.randint(10_000, 200_000), PIECE, 0)
         outlet = self.open(talk, StreamClass.BULK, 20, answer)
         back = self.ledger.channel(talk.hash, outlet.stream, not talk.dialer)
 
@@ -358,19 +386,15 @@ class Party:
                 if not self._try(talk, StopStream(talk.link, outlet.stream, GIVEN_UP)):
                     back.stopped = back.reset
 
-        talk.host.after(self.rng.randrange(SECOND // 5), enough)
+        talk.host.after(dice.randrange(SECOND // 5), enough)
 
-    def deeds(self, count: int, weights: dict[Deed, int]) -> list[Deed]:
-        """Draw a list of deeds."""
-        return self.rng.choices(list(weights), list(weights.values()), k=count)
-
-    def work(self, talk: Talk, deeds: list[Deed], pause_ns: int) -> None:
-        """Do `deeds` one after the other with pauses; they are taken off the list when done."""
-        if not talk.alive or not deeds:
+    def work(self, talk: Talk) -> None:
+        """Do what is to be done, one task after the other; each is taken off the list first."""
+        if not talk.alive or not self.todo:
             return
-        self.act(talk, deeds.pop(0))
-        pause = self.rng.randint(1, pause_ns)
-        talk.host.after(pause, partial(self.work, talk, deeds, pause_ns))
+        task = self.todo.pop(0)
+        self.act(talk, task.deed, Random(task.dice))
+        talk.host.after(task.pause_ns, partial(self.work, talk))
 
 
 @define(slots=False, eq=False, kw_only=True)
@@ -385,8 +409,6 @@ class Caller(Party):
     pairing: Pairing | None = None
     invited_in: int = 0
     wants_link: bool = True
-    todo: list[Deed] = field(factory=list)
-    pause_ns: int = 200 * MILLISECOND
     patience_ns: int = 0
     dials: int = 0
     _dialling: int = 0  # the link id of a dial under way
@@ -401,9 +423,18 @@ class Caller(Party):
         if host.power is not Power.DOWN and not self.talks:
             self._dial_soon(host, 0)
 
+    def abandon(self, host: Host) -> None:
+        """The user throws the file away, and the link that came of it."""
+        self.pairing = None
+        host.after(0, self._leave)
+
+    def _leave(self) -> None:
+        for talk in list(self.talks.values()):
+            self._try(talk, Close(talk.link, CloseCode.DONE, "compromised"))
+
     def credential(self, host: Host) -> Pairing | None:
         """What this installation has to dial with: the disk's word counts."""
-        if self.pairing is None:
+        if self.pairing is None or self.pairing.file_id in host.disk.destroyed:
             return None
         return host.disk.kept.get(self.pairing.file_id, self.pairing)
 
@@ -421,13 +452,16 @@ class Caller(Party):
             return
         self.dials += 1
         self._dialling = self.dials
-        host.do(Dial(self.dials, pairing, (Path(host.address, self.listener),)))
+        try:
+            host.do(Dial(self.dials, pairing, (Path(host.address, self.listener),)))
+        except PairingDestroyed:
+            self._dialling = 0  # until the user has another file
 
     def _established(self, host: Host, link: int, notice: Established) -> None:
         self._dialling = 0
         super()._established(host, link, notice)
         talk = self.talks[link]
-        self.work(talk, self.todo, self.pause_ns)
+        self.work(talk)
         if self.patience_ns:
             self._look_after(talk)
 
@@ -452,9 +486,6 @@ class Caller(Party):
 class Answerer(Party):
     """The listener's application."""
 
-    todo: list[Deed] = field(factory=list)
-    pause_ns: int = 300 * MILLISECOND
-
     def _established(self, host: Host, link: int, notice: Established) -> None:
         super()._established(host, link, notice)
-        self.work(self.talks[link], self.todo, self.pause_ns)
+        self.work(self.talks[link])
