@@ -563,17 +563,19 @@ class Endpoint:
         self, file_id: bytes, reason: CompromiseReason, everything: bool, now: Instant
     ) -> None:
         """Over every link of the pairing; over none when there is none."""
-        told = False
-        for link in list(self._links.values()):
-            if link.file_id != file_id or link.undoing is not None:
-                continue
+        able = [
+            link
+            for link in self._links.values()
+            if link.file_id == file_id
+            and link.undoing is None
+            and link.life.phase is not established.Phase.CLOSING
+        ]
+        for link in able:
+            link.begin_undoing()
+        for link in able:
             self._touch(link)
-            if link.life.phase is established.Phase.CLOSING:
-                link.vanish(now)
-            else:
-                link.declare_compromised(reason, everything, now)
-                told = True
-        if not told:
+            link.declare_compromised(reason, everything, now)
+        if not able:
             undoing = Undoing(file_id, None, self._registry, self._trace)
             undoing.declare(reason, everything, False, now)
 
@@ -586,6 +588,10 @@ class Endpoint:
             self._destroyed[file_id] = None
             kept = self._wipe_pairing(file_id, now)
             self._registry.out.append(Destroy(file_id))
+            for link in list(self._links.values()):  # those over which nothing is said
+                if link.file_id == file_id and link.undoing is None:
+                    self._touch(link)
+                    link.vanish(now)
         if everything:
             kept = evolve(kept, identity=True)
             if not self._fallen:

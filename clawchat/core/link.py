@@ -410,7 +410,7 @@ class Link:
     def declare_compromised(self, reason: CompromiseReason, everything: bool, now: Instant) -> None:
         """Destroy the pairing, telling the peer when it shares keys with us."""
         can_hear = self.transport is not None
-        self._begin_undoing().declare(reason, everything, can_hear, now)
+        self.begin_undoing().declare(reason, everything, can_hear, now)
 
     def vanish(self, now: Instant) -> None:
         """Its end was told before: wipe what it still holds."""
@@ -424,9 +424,10 @@ class Link:
         except ValueError:  # of a later version
             reason = CompromiseReason.UNSPECIFIED
         everything = bool(frame.scope & SCOPE_EVERYTHING) and not self.dialer
-        self._begin_undoing().peer_declared(reason, everything, now)
+        self.begin_undoing().peer_declared(reason, everything, now)
 
-    def _begin_undoing(self) -> Undoing:
+    def begin_undoing(self) -> Undoing:
+        """From now on this link serves the destruction of its pairing, and nothing else."""
         if self.undoing is None:
             self.undoing = Undoing(self.file_id, self, self._registry, self._trace)
         return self.undoing

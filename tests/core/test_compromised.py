@@ -29,7 +29,7 @@ from clawchat.core.events import (
     Write,
 )
 from clawchat.core.instant import MINUTE, SECOND
-from clawchat.core.phases import answering, dialing
+from clawchat.core.phases import answering, dialing, established
 from clawchat.core.secret import Secret
 from clawchat.core.wire import frames
 from clawchat.errors import (
@@ -230,6 +230,41 @@ def test_a_device_that_dials_beside_a_live_link_ends_both() -> None:
     assert [receipt.told for receipt in pair.dialer.receipts] == [False, True]
     assert pair.dialer.acts(Destroy) == [Destroy(pair.dialer.receipts[0].file_id)]
     assert pair.dialer.endpoint.links == []
+
+
+def secrets_of_links(side: Side) -> list[Secret]:
+    found = [secrets_of(link) for link in side.endpoint._links.values()]
+    assert len(found) == 2
+    return [secret for secrets in found for secret in secrets if secret is not identity_of(side)]
+
+
+def identity_of(side: Side) -> Secret:
+    return side.endpoint.config.identity
+
+
+def test_a_dialer_that_is_told_keeps_no_key_of_a_dial_beside_the_link() -> None:
+    pair = linked_pair()
+    pair.dial()
+    before = secrets_of_links(pair.dialer)
+    declare(pair, pair.listener)
+    pair.run(LATENCY)
+    assert pair.dialer.receipts[0].by_peer
+    assert [secret for secret in before if not secret.wiped] == []
+    pair.run(MINUTE)
+    assert pair.dialer.endpoint.links == []
+
+
+def test_a_listener_that_is_told_keeps_no_key_of_the_link_that_was_replaced() -> None:
+    pair = linked_pair()
+    pair.restart(pair.dialer)
+    pair.dial()
+    while pair.listener.link(-1).life.phase is not established.Phase.CLOSING:
+        pair.run(LATENCY // 4)
+    before = secrets_of_links(pair.listener)
+    declare(pair, pair.dialer)
+    pair.run(LATENCY)
+    assert pair.listener.receipts[0].by_peer
+    assert [secret for secret in before if not secret.wiped] == []
 
 
 def test_what_a_listener_is_writing_is_destroyed_after_it_was_written() -> None:
