@@ -37,6 +37,7 @@ MODULES: Final = (
     "clawchat.core.wire.control",
     "clawchat.core.streams.windows",
     "clawchat.core.streams.streams",
+    "clawchat.core.streams.beat",
     "clawchat.core.recovery.rtt",
     "clawchat.core.recovery.recovery",
     "clawchat.core.recovery.received",

@@ -644,7 +644,8 @@ class Endpoint:
         return streams
 
     def _on_write(self, event: Write, _now: Instant) -> None:
-        self._streams(event).write(event.stream, event.data, event.end)
+        streams = self._streams(event)
+        streams.write(event.stream, event.data, event.end, shaped=event.shaped)
 
     def _on_consumed(self, event: Consumed, _now: Instant) -> None:
         self._streams(event).consumed(event.stream, event.size)

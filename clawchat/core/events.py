@@ -104,12 +104,17 @@ class PersistFailed:
 
 @frozen
 class Write:
-    """Append to a stream (the first write opens it); `end` closes our side after `data`."""
+    """Append to a stream (the first write opens it); `end` closes our side after `data`.
+
+    From the first `shaped` write on our side leaves in cells on a beat, to its end
+    (PROTOCOL.md "Shaped streams").
+    """
 
     link: int
     stream: int
     data: Buffer
     end: bool = False
+    shaped: bool = False
 
 
 @frozen

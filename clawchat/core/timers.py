@@ -19,6 +19,7 @@ class Timer(Enum):
     ACK = "an acknowledgement was delayed as long as it may be"
     RECOVERY = "a packet is lost, or a probe is due because no acknowledgement came"
     PACING = "the pacer lets the next burst go"
+    BEAT = "the next cells of shaped streams are due, with or without data"
     PATH_MTU = "a larger datagram size can be tried"
     HELLO = "no REPLY yet: the HELLO is sent again"
     DIAL = "the handshake took too long: the dial is given up"

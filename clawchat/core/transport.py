@@ -40,8 +40,9 @@ from clawchat.core.recovery.contents import Item, ItemKind, Run, Sent
 from clawchat.core.recovery.path_mtu import BASE, FLOOR, PathMtu
 from clawchat.core.recovery.received import Received
 from clawchat.core.recovery.recovery import PROBES, Outcome, Recovery
+from clawchat.core.streams.beat import CELL, Beat
 from clawchat.core.streams.datagrams import Datagrams, framed_size
-from clawchat.core.streams.streams import Streams
+from clawchat.core.streams.streams import STREAM_HEAD_MAX, Streams
 from clawchat.core.timers import Timer
 from clawchat.core.wire import frames
 from clawchat.core.wire.control import ControlMessage, ControlReader, encode_control
@@ -61,7 +62,9 @@ CHALLENGES_MAX: Final = 4  # answers owed to PATH_CHALLENGEs; a peer that sends 
 PINGS_MAX: Final = 64  # measurements under way
 ACK_SIZE_MAX: Final = 300  # 33 ranges of at most 8 bytes, with some air
 CHALLENGE_SIZE: Final = 1 + frames.PATH_TOKEN_SIZE  # by which a copy is longer than its original
-STREAM_HEAD_MAX: Final = 32  # below this no STREAM frame with a useful amount of data fits
+CELL_ROOM: Final = CELL - OVERHEAD  # frames of one cell
+CELL_DATA: Final = CELL_ROOM - 32  # of a stream in one cell, when it carries an ACK as well
+BEAT_PROBES_MAX: Final = 2  # unanswered probe timeouts after which cells wait for the peer
 
 
 @define
@@ -95,6 +98,7 @@ class Transport:
         "_resent_at",
         "_trial",
         "_used",
+        "beat",
         "datagrams",
         "drops",
         "epochs",
@@ -140,6 +144,7 @@ class Transport:
         self.recovery = Recovery(now, self.mtu.size)
         self.streams = Streams(dialer, local, peer)
         self.datagrams = Datagrams()
+        self.beat = Beat()
         self._control = ControlReader()
         self._held: list[tuple[int, bytes]] = []
         self._pings: deque[int] = deque()
@@ -441,6 +446,7 @@ class Transport:
         recovery, out = self.recovery, list[Transmit]()
         stop = self.packets_sent + packets_max
         self._pack_probes(out, now)
+        self._pack_cells(out, stop, now)
         while self.packets_sent < stop:
             if not (recovery.probes or self._wants_to_send(now)):
                 break
@@ -472,6 +478,52 @@ class Transport:
         if out:
             self.last_sent = now
         return out
+
+    # --- cells --------------------------------------------------------------------------------
+
+    def _pack_cells(self, out: list[Transmit], stop: int, now: Instant) -> None:
+        """What shaped streams say, or nothing, in packets of one size on a beat."""
+        beat, streams, recovery = self.beat, self.streams, self.recovery
+        waiting = streams.waiting_for_cells()
+        if beat.at is None:
+            if not waiting:
+                return
+            beat.begin(now)
+        if beat.at is not None and beat.at <= now and recovery.pto_count < BEAT_PROBES_MAX:
+            cells = -(-waiting // CELL_DATA)
+            ended, settled = streams.shaped_ended, streams.shaped_settled
+            beat.strike(now, cells, ended=ended, settled=settled)
+        while (beat.owed or (recovery.probes and beat.at is not None)) and self.packets_sent < stop:
+            if recovery.room(now) < CELL or not self.paths.active.may_send(CELL):
+                break
+            self._pack_cell(out, now)
+            beat.sent()
+
+    def _pack_cell(self, out: list[Transmit], now: Instant) -> None:
+        """One packet of the size of every cell, to be acknowledged like every cell: at once."""
+        parts = [frames.PING]
+        items: list[Item] = []
+        if self.received.ack_at is not None:
+            ack, told = self._ack(now)
+            parts.append(ack)
+            items.append(told)
+        for frame, item in self.streams.fill_cell(CELL_ROOM - sum(map(len, parts))):
+            parts.append(frame)
+            items.append(item)
+        self.epochs.carried = True
+        parts.append(frames.padding(CELL_ROOM - sum(map(len, parts))))
+        self._emit(out, [b"".join(parts)], tuple(items), None, True, now)
+
+    def _next_beat(self) -> tuple[Instant, Timer] | None:
+        """When cells may leave; None while they rest, or wait for the peer."""
+        if self.beat.at is None or self.recovery.pto_count >= BEAT_PROBES_MAX:
+            return None
+        if not self.beat.owed:
+            return self.beat.at, Timer.BEAT
+        at = self.recovery.room_at if self.paths.active.may_send(CELL) else None
+        return None if at is None else (at, Timer.PACING)
+
+    # --- all the rest that leaves -------------------------------------------------------------
 
     def _wants_to_send(self, now: Instant) -> bool:
         """Whether a packet is worth making now: most looks find that none is."""
@@ -757,6 +809,9 @@ class Transport:
             at = self.recovery.room_at
             if at is not None and (due is None or at < due[0]):
                 due = at, Timer.PACING
+        beat = self._next_beat()
+        if beat is not None and (due is None or beat[0] < due[0]):
+            due = beat
         return due
 
 

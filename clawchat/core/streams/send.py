@@ -50,6 +50,7 @@ class SendStream:
         "queued",
         "reset_acked",
         "reset_code",
+        "shaped",
     )
 
     def __init__(self, stream: int, limit: int) -> None:
@@ -59,6 +60,7 @@ class SendStream:
         self.base = self.next = self.end = 0
         self.ended = False  # nothing can be written any more
         self.queued = False  # in `Priorities`
+        self.shaped = False  # leaves in cells only
         self.reset_code: int | None = None
         self.reset_acked = False
         self._fin_sent = self._fin_acked = False
@@ -107,6 +109,14 @@ class SendStream:
         if self._lost or (credit > 0 and self.next < self.end and self.next < self.limit):
             return True
         return self.ended and not self._fin_sent and self.next == self.end
+
+    def waiting(self, credit: int) -> int:
+        """Bytes that could leave now, if the link takes `credit` new ones; an end counts as one."""
+        if not self.sendable(credit):
+            return 0
+        lost = sum(stop - start for start, stop in self._lost) if self._lost else 0
+        until = min(self.end, self.limit, self.next + credit)
+        return lost + max(0, until - self.next) + int(self.ended)
 
     def starved(self) -> bool:
         """Whether only the link's credit is missing."""
@@ -264,6 +274,13 @@ class SendStream:
     def delivered(self) -> bool:
         """Whether the peer has everything, the end included."""
         return self._fin_acked and self.base == self.end and self.reset_code is None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the peer has all that was sent so far."""
+        if self.reset_code is not None:
+            return self.reset_acked
+        return self.base == self.next and (self._fin_acked or not self._fin_sent)
 
     @property
     def done(self) -> bool:

@@ -41,6 +41,7 @@ from clawchat.core.wire.parameters import Limits
 from clawchat.errors import CloseCode, LocalError, StreamLimit, UnknownStream, Violation
 
 CONTROL_WINDOW: Final = 65536  # bytes, in both directions, whatever the parameters say
+STREAM_HEAD_MAX: Final = 32  # below this no STREAM frame with a useful amount of data fits
 _UNLIMITED: Final = 1 << 62  # credit of the control stream
 
 
@@ -61,11 +62,13 @@ class Streams:
         "_arrived",
         "_arriving",
         "_blocked",
+        "_cells",
         "_credit",
         "_credit_limit",
         "_dialer",
         "_drained",
         "_due",
+        "_due_in_cells",
         "_finished",
         "_finished_count",
         "_granted",
@@ -74,6 +77,7 @@ class Streams:
         "_notices",
         "_peer",
         "_priorities",
+        "_shaped",
         "_window",
     )
 
@@ -89,8 +93,11 @@ class Streams:
         self._live: dict[int, _Stream] = {}
         self._finished: list[RangeSet | None] = [None, None]  # sequences, by the id's side bit
         self._priorities = Priorities()
+        self._cells = Priorities()  # of the streams that leave in cells
+        self._shaped: dict[int, SendStream] = {}  # those of which we may still say something
         self._blocked: dict[int, None] = {}  # streams that wait for the link's credit
         self._due: dict[Item, None] = {}  # frames to send, in the order in which they fell due
+        self._due_in_cells: dict[Item, None] = {}
         self._drained: dict[int, SendStream] = {}
         self._notices: list[Notice] = []
         self._arriving = CONTROL_STREAM  # the stream of `_arrived`
@@ -125,16 +132,27 @@ class Streams:
 
     # --- the application ----------------------------------------------------------------------
 
-    def write(self, stream: int, data: Buffer, end: bool = False) -> None:
+    def write(self, stream: int, data: Buffer, end: bool = False, *, shaped: bool = False) -> None:
         """Append to our side; the first write to an id of ours opens the stream.
 
-        Raises `UnknownStream`, `StreamLimit` or `BufferFull`.
+        With `shaped` our side leaves in cells, from now to its end. Raises `UnknownStream`,
+        `StreamLimit` or `BufferFull`.
         """
         entry = self._live.get(stream)
         if entry is None:
             entry = self._open(stream)
         entry.send.write(data, end)
+        if shaped and not entry.send.shaped:
+            self._shape(stream, entry.send)
         self._wake(stream, entry.send)
+
+    def _shape(self, stream: int, send: SendStream) -> None:
+        """What it sends from now on, what was lost before as well, leaves in cells."""
+        send.shaped = True
+        self._shaped[stream] = send
+        if send.queued:
+            send.queued = False
+            self._priorities.remove(stream)
 
     def consumed(self, stream: int, size: int) -> None:
         """The application took `size` bytes: the windows open.
@@ -178,7 +196,12 @@ class Streams:
 
     def _give_up(self, stream: int, entry: _Stream, code: int) -> None:
         entry.send.reset(code)
-        self._due[(ItemKind.RESET, stream)] = None
+        self._owe((ItemKind.RESET, stream))
+
+    def _owe(self, item: Item) -> None:
+        """A frame must go (again). The end of a shaped stream must not show."""
+        cells = item[0] == ItemKind.RESET and item[1] in self._shaped
+        (self._due_in_cells if cells else self._due)[item] = None
 
     # --- opening and finishing ----------------------------------------------------------------
 
@@ -394,15 +417,15 @@ class Streams:
             return
         if send.sendable(self._credit if stream else _UNLIMITED):
             send.queued = True
-            self._priorities.add(stream)
+            (self._cells if send.shaped else self._priorities).add(stream)
         elif send.starved():
             self._blocked[stream] = None
 
-    def _next(self) -> tuple[int, SendStream, int] | None:
+    def _next(self, queue: Priorities) -> tuple[int, SendStream, int] | None:
         """Whose turn it is, and its credit; streams without anything to send leave the queue."""
-        if not self._priorities.waiting:
+        if not queue.waiting:
             return None
-        while (stream := self._priorities.pick()) is not None:
+        while (stream := queue.pick()) is not None:
             entry = self._live.get(stream)
             credit = self._credit if stream else _UNLIMITED
             if entry is not None:
@@ -412,18 +435,18 @@ class Streams:
                 send.queued = False
                 if send.starved():
                     self._blocked[stream] = None
-            self._priorities.remove(stream)
+            queue.remove(stream)
         return None
 
     def pending(self) -> bool:
-        """Whether there is anything to send now."""
-        return bool(self._due) or self._next() is not None
+        """Whether there is anything to send now, besides what leaves in cells."""
+        return bool(self._due) or self._next(self._priorities) is not None
 
     def next_run(self, packets: int, room: int) -> tuple[Run, list[bytes]] | None:
         """Up to `packets` payloads of exactly `room` bytes (the last may be shorter) for the stream
         whose turn it is; each payload is one STREAM frame. None when there is nothing to send.
         """
-        turn = self._next()
+        turn = self._next(self._priorities)
         if turn is None:
             return None
         stream, send, credit = turn
@@ -437,7 +460,10 @@ class Streams:
 
     def next_frame(self, room: int) -> tuple[bytes, Item] | None:
         """One STREAM frame of at most `room` bytes that others may follow, or None."""
-        turn = self._next()
+        return self._frame(self._priorities, room)
+
+    def _frame(self, queue: Priorities, room: int) -> tuple[bytes, Item] | None:
+        turn = self._next(queue)
         if turn is None:
             return None
         stream, send, credit = turn
@@ -446,7 +472,7 @@ class Streams:
         if result is not None:
             if stream:
                 self._credit -= send.next - before
-            self._priorities.served(stream, 1)
+            queue.served(stream, 1)
         return result
 
     @property
@@ -456,12 +482,15 @@ class Streams:
 
     def control(self, room: int) -> list[tuple[bytes, Item]]:
         """The frames that are due besides STREAM, as many as fit into `room` bytes together."""
+        return self._take_due(self._due, room)
+
+    def _take_due(self, due: dict[Item, None], room: int) -> list[tuple[bytes, Item]]:
         frames: list[tuple[bytes, Item]] = []
-        for item in list(self._due):
+        for item in list(due):
             frame = self._encode(item)
             if len(frame) > room:
                 break
-            del self._due[item]
+            del due[item]
             if frame:
                 frames.append((frame, item))
                 room -= len(frame)
@@ -487,6 +516,34 @@ class Streams:
             return encode_stop(stream, entry.stop_code or 0)
         return encode_max_stream(stream, receive.window.open())
 
+    # --- sending in cells ---------------------------------------------------------------------
+
+    def waiting_for_cells(self) -> int:
+        """Bytes, or a little more, that could leave in cells now."""
+        if not (self._cells.waiting or self._due_in_cells):
+            return 0
+        bytes_waiting = sum(send.waiting(self._credit) for send in self._shaped.values())
+        return bytes_waiting + len(self._due_in_cells)
+
+    def fill_cell(self, room: int) -> list[tuple[bytes, Item]]:
+        """Frames of shaped streams, as much as fits into `room` bytes together."""
+        frames = self._take_due(self._due_in_cells, room)
+        room -= sum(len(frame) for frame, _ in frames)
+        while room > STREAM_HEAD_MAX and (found := self._frame(self._cells, room)) is not None:
+            frames.append(found)
+            room -= len(found[0])
+        return frames
+
+    @property
+    def shaped_ended(self) -> bool:
+        """Whether no shaped stream will say anything new."""
+        return all(send.ended for send in self._shaped.values())
+
+    @property
+    def shaped_settled(self) -> bool:
+        """Whether the peer has all that shaped streams sent."""
+        return all(send.settled for send in self._shaped.values())
+
     # --- what became of it --------------------------------------------------------------------
 
     def acked_run(self, run: Run) -> None:
@@ -505,6 +562,7 @@ class Streams:
             entry = self._live.get(item[1])
             if entry is not None:
                 entry.send.reset_acked = True
+                self._shaped.pop(item[1], None)
                 self._maybe_finish(item[1], entry)
 
     def lost(self, item: Item) -> None:
@@ -513,7 +571,7 @@ class Streams:
         if kind == ItemKind.STREAM:
             self._lost(item[1], item[2], item[3], item[4] != 0)
         elif kind in _RETRANSMITTED:
-            self._due[item] = None
+            self._owe(item)
 
     def _acked(self, stream: int, offset: int, length: int, fin: bool) -> None:
         entry = self._live.get(stream)
@@ -526,6 +584,7 @@ class Streams:
         if stream:
             self._drained[stream] = send
         if delivered:
+            self._shaped.pop(stream, None)
             self._maybe_finish(stream, entry)
 
     def _lost(self, stream: int, offset: int, length: int, fin: bool) -> None:

@@ -27,7 +27,9 @@ def told_event(event: Event, parcels: list[Parcel]) -> str:
         count = max(1, len(parcels))
         return f"< {count} x {len(event.data) // count} B from {event.path.remote} {truth}{age}"
     if isinstance(event, Write):
-        return f"Write link {event.link} stream {event.stream} {len(event.data)} B end={event.end}"
+        how = " shaped" if event.shaped else ""
+        what = f"{len(event.data)} B end={event.end}{how}"
+        return f"Write link {event.link} stream {event.stream} {what}"
     if isinstance(event, Consumed):
         return f"Consumed link {event.link} stream {event.stream} {event.size}"
     if isinstance(event, Dial):

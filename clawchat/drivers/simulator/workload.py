@@ -109,6 +109,11 @@ def draw_tasks(
     return tuple(Task(deed, dice.getrandbits(32), dice.randint(1, pause_ns)) for deed in deeds)
 
 
+def is_shaped(stream: int) -> bool:
+    """Whether both sides of a stream leave in cells: every second interactive one does."""
+    return not stream >> 1 & 1 and bool(stream >> 2 & 1)
+
+
 @define(eq=False)
 class Outlet:
     """Our sending side of one stream: what is still to be written, and when."""
@@ -118,6 +123,7 @@ class Outlet:
     left: int
     piece: int
     every_ns: int
+    shaped: bool = False
     blocked: bool = False
 
 
@@ -236,7 +242,9 @@ class Party:
 
     def _answer(self, talk: Talk, stream: int, answer: Answer) -> None:
         channel = self.ledger.channel(talk.hash, stream, talk.dialer)
-        outlet = Outlet(stream, channel, answer.size, answer.piece, answer.every_ns)
+        outlet = Outlet(
+            stream, channel, answer.size, answer.piece, answer.every_ns, is_shaped(stream)
+        )
         talk.outlets[stream] = outlet
         self._pump(talk, outlet)
 
@@ -262,7 +270,7 @@ class Party:
         channel = self.ledger.channel(talk.hash, stream, talk.dialer)
         channel.answer = answer
         channel.began_at = talk.host.timeline.now
-        outlet = Outlet(stream, channel, size, PIECE, 0)
+        outlet = Outlet(stream, channel, size, PIECE, 0, is_shaped(stream))
         talk.outlets[stream] = outlet
         self._pump(talk, outlet)
         return outlet
@@ -285,7 +293,7 @@ class Party:
         before = channel.written
         data = channel.write(size, end)
         try:
-            talk.host.do(Write(talk.link, outlet.stream, data, end))
+            talk.host.do(Write(talk.link, outlet.stream, data, end, outlet.shaped))
         except (BufferFull, StreamLimit, UnknownStream, UnknownLink) as error:
             channel.written, channel.ended = before, False
             if isinstance(error, BufferFull):
