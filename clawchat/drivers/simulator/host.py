@@ -204,16 +204,31 @@ class Host:
             self._disturb()
             self._wake_by(self.timeline.now)
 
+    def join(self, address: Address, *remotes: Address) -> None:
+        """Another network, or the other family: from here links may try to reach `remotes`."""
+        self._bind(address)
+        self._tell(f"joined as {address}")
+        self._disturb(tuple(Path(address, remote) for remote in remotes))
+        self._wake_by(self.timeline.now)
+
+    def leave(self, ip: str) -> None:
+        """A network is gone, and all sockets of our address there; the system tells."""
+        for address in [bound for bound in self.sockets if bound.host == ip]:
+            self.network.detach(address)
+            self.sockets.remove(address)
+        self._tell(f"left {ip}")
+        self.notice_change()
+
     def _bind(self, address: Address) -> None:
         self.network.attach(address, self)
         self.sockets.append(address)
 
-    def _disturb(self) -> None:
-        """What a driver does when it notices that the machine was asleep."""
+    def _disturb(self, paths: tuple[Path, ...] = ()) -> None:
+        """What a driver does when it notices another network, or that the machine was asleep."""
         assert self.endpoint is not None
         for link in self.endpoint.links:
             with suppress(LocalError):  # not established yet, or not any more
-                self._handle(Disturbed(link), [])
+                self._handle(Disturbed(link, paths), [])
 
     def _hop(self, action: HopPort) -> None:
         """Another socket, on another port; the old ones stay until the process ends."""
@@ -410,6 +425,8 @@ class Host:
             self.application.published(self, None)
 
     def _transmit(self, action: Transmit) -> None:
+        if action.path.local not in self.sockets:
+            return  # its socket is gone: lost on the way
         parcels = []
         for data in action.datagrams:
             self._serial += 1

@@ -2,8 +2,7 @@
 
 Left out, because nothing here corresponds: versionnegotiation and v2 (one version), chacha20 (one
 suite), retry (the listener answers nothing that could need it), resumption and zerortt (no 0-RTT;
-generations have scenarios of their own). rebind-port, rebind-addr and connectionmigration belong
-to roaming and come with it.
+generations have scenarios of their own).
 """
 
 from __future__ import annotations
