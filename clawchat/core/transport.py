@@ -659,7 +659,7 @@ class Transport:
         first = self.packets_sent
         out.append(self._seal(payloads, items, run, eliciting, now))
         trial = self._trial
-        if trial is None:
+        if trial is None or (ItemKind.DATAGRAM,) in items:
             return
         whole = Sent(first, first + len(payloads) - 1, now, 0, eliciting, items, run)
         for number, payload in enumerate(payloads, first):
@@ -697,7 +697,7 @@ class Transport:
     def _lone_datagram(self, room: int) -> tuple[bytes, list[Item], bool]:
         """A DATAGRAM too large to stand beside an ACK."""
         frame = self.datagrams.next_frame(room, room)
-        return (frame or b"", [], frame is not None)
+        return (frame or b"", [(ItemKind.DATAGRAM,)] if frame else [], frame is not None)
 
     def _small_frames(self, parts: list[bytes], items: list[Item], room: int) -> bool:
         """Append what is due besides stream data and ACKs; whether there was any."""
@@ -712,6 +712,7 @@ class Transport:
         whole = self.mtu.size - OVERHEAD
         while (datagram := self.datagrams.next_frame(left, whole)) is not None:
             parts.append(datagram)
+            items.append((ItemKind.DATAGRAM,))
             left -= len(datagram)
             self.epochs.carried = True
         return bool(parts)

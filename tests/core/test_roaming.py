@@ -11,9 +11,24 @@ from itertools import pairwise
 import pytest
 from attrs import evolve
 
-from clawchat.core.actions import HopPort, PathChanged, PathRestored, PathSuspect, StreamData
+from clawchat.core.actions import (
+    DatagramArrived,
+    HopPort,
+    PathChanged,
+    PathRestored,
+    PathSuspect,
+    StreamData,
+)
 from clawchat.core.credential import Address, Path
-from clawchat.core.events import Close, Disturbed, Ping, StreamClass, Write, stream_id
+from clawchat.core.events import (
+    Close,
+    Disturbed,
+    Ping,
+    SendDatagram,
+    StreamClass,
+    Write,
+    stream_id,
+)
 from clawchat.core.instant import HOUR, MILLISECOND, SECOND, Instant
 from clawchat.core.paths import AMPLIFICATION, WAYS_MAX, Paths
 from clawchat.core.wire.frames import encode_close
@@ -151,6 +166,25 @@ def test_a_peer_that_only_asks_elsewhere_and_talks_on_keeps_its_path() -> None:
     there = [sent for sent in pair.parcels if sent.to == ELSEWHERE]
     assert len(there) < 8, "no second stream of copies"
     assert pair.dialer.received(CHAT) == b"token " * 25
+
+
+def test_a_datagram_arrives_once_although_both_paths_work_and_one_is_on_trial() -> None:
+    """The dialer moved and is reached at its old address as well: the rest goes to both."""
+    pair = streaming()
+    pair.translate = lambda parcel: (
+        evolve(parcel, source=OUTSIDE) if parcel.to == LISTENER else evolve(parcel, to=DIALER)
+    )
+    pair.do(pair.dialer, Disturbed(1))
+    pair.run(12 * MILLISECOND)
+    pair.parcels.clear()
+    for number in range(3):
+        pair.do(pair.listener, SendDatagram(-1, b"%d" % number * (100 + 400 * number)))
+    pair.do(pair.listener, Write(-1, CHAT, b"token "))
+    assert {sent.to for sent in pair.parcels} == {DIALER, OUTSIDE}
+    pair.run(SECOND)
+    came = [notice.data for notice in pair.dialer.all(DatagramArrived)]
+    assert came == [b"0" * 100, b"1" * 500, b"2" * 900]
+    assert pair.dialer.received(CHAT) == b"token "
 
 
 # --- two families, two networks -----------------------------------------------------------------

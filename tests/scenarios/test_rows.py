@@ -390,7 +390,7 @@ def the_network_of_a_live_link_changes() -> Pair:
     pair = linked_pair()
     before = len(pair.dialer.sent)
     pair.do(pair.dialer, Disturbed(1))
-    assert len(pair.dialer.sent) == before + 1
+    assert before < len(pair.dialer.sent) <= before + 3
     return pair
 
 
@@ -402,7 +402,7 @@ def the_network_changes_while_the_peer_is_searched_for() -> Pair:
     pair.run_until(in_phase(pair.dialer, established.Phase.SUSPECT))
     before = len(pair.dialer.sent)
     pair.do(pair.dialer, Disturbed(1))
-    assert len(pair.dialer.sent) == before + 1
+    assert before < len(pair.dialer.sent) <= before + 3
     return pair
 
 

@@ -30,6 +30,7 @@ class ItemKind(IntEnum):
     MTU_PROBE = 8  # size of the datagram
     PATH_CHALLENGE = 9  # the link's own numbering
     PATH_RESPONSE = 10
+    DATAGRAM = 11  # an unreliable one: it may arrive once, so its packet is never copied
 
 
 Item: TypeAlias = tuple[int, ...]
