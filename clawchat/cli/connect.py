@@ -19,7 +19,8 @@ from clawchat.cli.until_stopped import until_stopped
 from clawchat.core.actions import BootstrapContent
 from clawchat.core.crypto.bootstrap import expiry_text
 from clawchat.drivers.connecting import read_bootstrap
-from clawchat.drivers.store import NAME_MAX, Store, StoreBusy
+from clawchat.drivers.locks import StoreBusy
+from clawchat.drivers.store import NAME_MAX, Store
 
 
 async def connect(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from clawchat import errors
 from clawchat.cli.exit_codes import ExitCode
-from clawchat.drivers.store import StoreBusy
+from clawchat.drivers.locks import StoreBusy
 from clawchat.errors import CloseCode
 
 DEBUG_VARIABLE = "CLAWCHAT_DEBUG"

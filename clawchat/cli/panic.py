@@ -8,7 +8,6 @@ Left to others: what a declaration does (PROTOCOL.md "Compromised"), files (`dri
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,18 +18,20 @@ from attrs import frozen
 from cyclopts import Parameter
 
 import clawchat
+from clawchat.cli.asking import must_type
 from clawchat.cli.device import Listener
 from clawchat.cli.exit_codes import ExitCode
-from clawchat.cli.failures import Cancelled, NotPaired, Usage
+from clawchat.cli.failures import NotPaired, Usage
+from clawchat.cli.known import Known, known_in, pick
 from clawchat.cli.local_socket import LocalSocket, NobodyHome, Refused
 from clawchat.cli.options import Json, SecurityDir, StateDir
 from clawchat.cli.places import SERVE_SOCKET, device_folder, listener_folder
 from clawchat.cli.receipts import Told, as_told, receipt_lines
-from clawchat.cli.terminal import one_line, put, put_json, say, stdin_is_terminal
+from clawchat.cli.terminal import put, put_json, say
 from clawchat.core.actions import Kept, Receipt
 from clawchat.drivers import files
 from clawchat.drivers.publisher import FILE_NAME
-from clawchat.drivers.store import Entry, Store
+from clawchat.drivers.store import Store
 from clawchat.errors import ClawChatError, CompromiseReason, StoreError
 
 WORD = "destroy"
@@ -43,20 +44,6 @@ REASONS = {
     "leaked": CompromiseReason.FILE_LEAKED,
     "intrusion": CompromiseReason.INTRUSION,
 }
-
-
-@frozen
-class _Pairing:
-    store: Store
-    entry: Entry
-
-    @property
-    def name(self) -> str:
-        return one_line(self.entry.name)
-
-    @property
-    def file_id(self) -> bytes:
-        return self.entry.pairing.file_id
 
 
 @frozen
@@ -101,7 +88,7 @@ async def panic(
     if reason not in REASONS:
         raise Usage(f"--reason {reason}: one of {', '.join(REASONS)}")
     device, listener = device_folder(state_dir), listener_folder(security_dir, state_dir)
-    known = [_Pairing(store, entry) for store in _stores(device, listener) for entry in _of(store)]
+    known = await trio.to_thread.run_sync(known_in, device, listener)
     chosen = _choose(known, peer, only_this_peer)
     order = _Order(REASONS[reason], not only_this_peer)
     if not yes:
@@ -116,15 +103,7 @@ async def panic(
     return ExitCode.UNCONFIRMED if unconfirmed else ExitCode.OK
 
 
-def _stores(*folders: Path) -> list[Store]:
-    return [Store(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
-
-
-def _of(store: Store) -> list[Entry]:
-    return store.entries()
-
-
-def _choose(known: Sequence[_Pairing], name: str | None, only: bool) -> list[_Pairing]:
+def _choose(known: Sequence[Known], name: str | None, only: bool) -> list[Known]:
     """The pairings to destroy, the one that was named first."""
     names = ", ".join(pairing.name for pairing in known)
     if not known:
@@ -133,44 +112,30 @@ def _choose(known: Sequence[_Pairing], name: str | None, only: bool) -> list[_Pa
         if only and len(known) > 1:
             raise Usage(f"--only-this-peer needs --peer NAME; paired: {names}")
         return list(known)
-    found = [
-        pairing
-        for pairing in known
-        if pairing.entry.name == name
-        or (len(name) >= 4 and pairing.file_id.hex().startswith(name.lower()))
-    ]
-    if not found:
-        raise NotPaired(f"nothing is paired here under the name {name!r}; paired: {names}")
-    if len(found) > 1:
-        raise Usage(f"{name!r} names several pairings: use an id, as `clawchat status` says it")
-    return found if only else [*found, *(other for other in known if other is not found[0])]
+    found = pick(known, name)
+    return [found] if only else [found, *(other for other in known if other is not found)]
 
 
-async def _confirm(chosen: Sequence[_Pairing], order: _Order) -> None:
+async def _confirm(chosen: Sequence[Known], order: _Order) -> None:
     """Raises `Usage` when nobody can be asked, `Cancelled` when the answer is another word."""
     for pairing in chosen:
-        role = "listener" if pairing.entry.pairing.dialer else "device"
+        role = "listener" if pairing.dialer else "device"
         say(f"the pairing with the {role} {pairing.name} will be destroyed, on both sides")
     if order.everything:
         say("so will this machine's own key, and every other pairing of a listener that is told")
     say("conversations are not touched; there is no way back but to pair anew")
-    if not stdin_is_terminal():
-        raise Usage("nobody is there to be asked: use --yes if you are sure")
-    say(f"type {WORD} to go on:")
-    answer = await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
-    if answer.strip() != WORD:
-        raise Cancelled("nothing was destroyed")
+    await must_type(WORD, otherwise="nothing was destroyed")
 
 
 # --- destroying -------------------------------------------------------------------------------
 
 
-async def _destroy_all(chosen: Sequence[_Pairing], order: _Order) -> tuple[list[Told], list[str]]:
+async def _destroy_all(chosen: Sequence[Known], order: _Order) -> tuple[list[Told], list[str]]:
     """Receipts, and what went wrong with files."""
     receipts: dict[str, Told] = {}
     trouble: list[str] = []
 
-    async def destroy(pairings: Sequence[_Pairing]) -> None:
+    async def destroy(pairings: Sequence[Known]) -> None:
         for pairing in pairings:
             try:
                 for told in await _ask_or_tell(pairing, order):
@@ -181,16 +146,16 @@ async def _destroy_all(chosen: Sequence[_Pairing], order: _Order) -> tuple[list[
 
     async with trio.open_nursery() as nursery:
         # One process answers for all devices of this machine; listeners are asked at once.
-        nursery.start_soon(destroy, [p for p in chosen if not p.entry.pairing.dialer])
+        nursery.start_soon(destroy, [p for p in chosen if not p.dialer])
         for pairing in chosen:
-            if pairing.entry.pairing.dialer:
+            if pairing.dialer:
                 nursery.start_soon(destroy, [pairing])
     return list(receipts.values()), trouble
 
 
-async def _ask_or_tell(pairing: _Pairing, order: _Order) -> list[Told]:
+async def _ask_or_tell(pairing: Known, order: _Order) -> list[Told]:
     """By the process that uses the pairing, or here, over a link that is made only for that."""
-    dialer = pairing.entry.pairing.dialer
+    dialer = pairing.dialer
     holder = Listener(pairing.store, pairing.file_id, pairing.name)
     socket = holder.socket if dialer else LocalSocket(pairing.store.folder / SERVE_SOCKET)
     try:
@@ -201,7 +166,7 @@ async def _ask_or_tell(pairing: _Pairing, order: _Order) -> list[Told]:
     return found or (await _tell(pairing, order) if dialer else [])
 
 
-async def _tell(pairing: _Pairing, order: _Order) -> list[Told]:
+async def _tell(pairing: Known, order: _Order) -> list[Told]:
     """Make a link only to tell the peer. Empty when none comes about."""
     linking = clawchat.connect(pairing.entry, store=pairing.store, timeout=TELL_SECONDS)
     with suppress(ClawChatError, OSError):
@@ -211,7 +176,7 @@ async def _tell(pairing: _Pairing, order: _Order) -> list[Told]:
     return []
 
 
-def _erase(pairing: _Pairing) -> list[str]:
+def _erase(pairing: Known) -> list[str]:
     """Whoever was asked has done it, unless something is wrong with the files."""
     try:
         pairing.store.destroy(pairing.file_id)
@@ -232,7 +197,7 @@ def _destroy_rest(*folders: Path) -> list[str]:
     return trouble
 
 
-def _unlinked(pairing: _Pairing, order: _Order) -> Told:
+def _unlinked(pairing: Known, order: _Order) -> Told:
     """The receipt of what only lay on the disk."""
     known = pairing.entry.pairing
     kept = Kept(

@@ -17,7 +17,7 @@ import trio
 from clawchat.cli.failures import NoLink
 from clawchat.cli.holder import HOPELESS, PATIENCE, Dial, Holder, Tell
 from clawchat.cli.local_socket import LocalSocket, LocalStream, Message, NobodyHome, Refused
-from clawchat.drivers.store import StoreBusy
+from clawchat.drivers.locks import StoreBusy
 from clawchat.errors import ClawChatError, CloseCode, LinkClosed
 
 Lock: TypeAlias = "Callable[[], AbstractContextManager[None]]"  # raises `StoreBusy`

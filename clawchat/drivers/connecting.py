@@ -27,7 +27,7 @@ from clawchat.core.instant import SECOND
 from clawchat.drivers.on_trio import Runner, open_runner
 from clawchat.drivers.peer import Peer
 from clawchat.drivers.sockets import UdpSocket
-from clawchat.drivers.store import Entry, Store
+from clawchat.drivers.store import Ending, Entry, Store
 from clawchat.errors import (
     BootstrapError,
     BootstrapExpired,
@@ -70,8 +70,9 @@ async def connect(
     send from, at most one per family; empty: the system chooses.
 
     On a clean exit what was sent on ended streams is waited for (at most 2 s), then the peer is
-    told; on an exception it is told at once. Raises `BootstrapError` for a file that cannot be
-    used, `StoreError` when the credential cannot be kept or another process uses it, and
+    told; on an exception it is told at once. A pairing that the listener revokes meanwhile is
+    destroyed in `store`, as it is of no use any more. Raises `BootstrapError` for a file that
+    cannot be used, `StoreError` when the credential cannot be kept or another process uses it, and
     `LinkClosed` when no link came about, with what to check next.
     """
     entry, expires = await trio.to_thread.run_sync(_prepare, target, store, key)
@@ -94,10 +95,21 @@ async def connect(
             peer = runner.dial(LINK, pairing, _paths(runner, known))
             # Whatever is secret belongs to the endpoint now, which knows when to wipe it.
             del target, key, identity, config, entry, pairing
-            await _established(peer, known, expires, timeout)
-            await runner.in_thread(store.reached, file_id, peer.remote)
-            yield peer
-            await peer.drain()
+            try:
+                await _established(peer, known, expires, timeout)
+                await runner.in_thread(store.reached, file_id, peer.remote)
+                yield peer
+                await peer.drain()
+            finally:
+                if _was_revoked(peer):
+                    with trio.CancelScope(shield=True):
+                        await runner.in_thread(store.destroy, file_id, Ending.REVOKED)
+
+
+def _was_revoked(peer: Peer) -> bool:
+    """Whether the listener itself, on a link that proved it, said that this pairing is over."""
+    closed = peer.closed
+    return closed is not None and closed.by_peer and closed.code is CloseCode.REVOKED
 
 
 def read_bootstrap(path: str | os.PathLike[str], key: BootstrapKey | None) -> BootstrapContent:

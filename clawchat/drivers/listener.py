@@ -26,7 +26,7 @@ from clawchat.drivers.feed import Feed
 from clawchat.drivers.on_trio import Runner
 from clawchat.drivers.peer import Peer, fingerprint
 from clawchat.drivers.publisher import Publisher
-from clawchat.drivers.store import Entry, Store
+from clawchat.drivers.store import Ending, Entry, Store
 from clawchat.errors import CompromiseReason
 
 
@@ -118,10 +118,15 @@ class Listener:
         """Every pairing in the store, with its name."""
         return await self._runner.in_thread(self.store.entries)
 
-    async def forget(self, file_id: bytes) -> None:
-        """Stop accepting a device, for good: its links close with `REVOKED`."""
+    async def forget(self, file_id: bytes) -> bool:
+        """Stop accepting a device, for good: its links close with `REVOKED`.
+
+        True when it had a link, and so was told. A backup does not bring it back.
+        """
+        told = any(peer.file_id == file_id for peer in self.peers)
         self._runner.handle(Forget(file_id))
-        await self._runner.in_thread(self.store.remove, file_id)
+        await self._runner.in_thread(self.store.destroy, file_id, Ending.REVOKED)
+        return told
 
     async def declare_compromised(
         self,

@@ -2,21 +2,23 @@
 
     identity.json            our X25519 key, made on first use
     pairings/<file id>.json  one per peer: credentials, name, addresses
-    locks/<name>             held while a process uses a pairing (`Store.lock`)
-    destroyed/<file id>      of a pairing that was declared compromised: no secret, only its name
+    locks/<name>             held while a process uses a pairing (`Store.lock`), or changes one
+    destroyed/<file id>      of a pairing that was ended for good: no secret, only its name and why
+    seen/<file id>           empty; its time says when a link of the pairing was last up
 
-Rules: every change is one atomic, synced file (`files`); a damaged file is named in a
-`StoreError` and never deleted or overwritten by itself; nothing is read twice, so two processes
-see each other's changes. All methods block: async callers use a thread.
+Rules: every change is one atomic, synced file (`files`); changes take turns (`_changing`), so that
+none undoes another's, whichever process makes it; a damaged file is named in a `StoreError` and
+never deleted or overwritten by itself; nothing is read twice, so two processes see each other's
+changes. All methods block: async callers use a thread.
 Left to others: when to save (the core's `Persist`), deriving credentials (the core).
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum, unique
 from pathlib import Path
 from time import time
 from typing import Final
@@ -35,22 +37,41 @@ from clawchat.core.credential import (
     Superseded,
 )
 from clawchat.core.secret import Secret
-from clawchat.drivers import files, secret_json
+from clawchat.drivers import files, locks
 from clawchat.drivers.address import parse_address
+from clawchat.drivers.records import Content, Newer, read_record, write_record
 from clawchat.errors import StoreError
 
 STATE_DIR_VARIABLE: Final = "CLAWCHAT_STATE_DIR"
-FORMAT_VERSION: Final = 1
-NAME_MAX: Final = 40  # characters
+NAME_MAX: Final = 40  # characters: a line of `clawchat devices` must fit a terminal
+NAME_RULE: Final = f"use 1 to {NAME_MAX} printable characters, none of them a space at an end"
 KEY_SIZE: Final = 32
+CHANGE_SECONDS: Final = 10.0  # for another process to finish a change; a full disk can be slow
+CANDIDATES_MAX: Final = 16  # PROTOCOL.md "Bootstrap file"
 
 
 class PairingGone(StoreError):
-    """A pairing that was declared compromised is not used again."""
+    """A pairing that was ended for good is not used again."""
 
 
-class StoreBusy(StoreError):
-    """Another process holds the lock that was asked for."""
+@unique
+class Ending(Enum):
+    """How a pairing was ended for good; the value is what people read."""
+
+    COMPROMISED = "declared compromised and destroyed"
+    REVOKED = "revoked by the listener"
+    FORGOTTEN = "forgotten here"
+
+
+@frozen
+class Ended:
+    """What is left of a pairing that was ended for good. `when` is in Unix seconds."""
+
+    file_id: bytes
+    name: str
+    dialer: bool
+    why: Ending
+    when: int
 
 
 @frozen
@@ -62,6 +83,13 @@ class Entry:
     candidates: tuple[Address, ...] = field(default=())  # dialer: where the listener may be
     paired: int = 0
     used: int = 0
+
+
+def is_name(text: str) -> bool:
+    """Whether a pairing may be called so: `NAME_RULE`."""
+    # `isprintable` is false for control characters, line ends, and marks that change the
+    # direction of reading or take no room.
+    return 0 < len(text) <= NAME_MAX and text.isprintable() and text == text.strip()
 
 
 def default_folder() -> Path:
@@ -83,6 +111,7 @@ class Store:
         self._pairings: Final = self.folder / "pairings"
         self._identity: Final = self.folder / "identity.json"
         self._destroyed: Final = self.folder / "destroyed"
+        self._seen: Final = self.folder / "seen"
 
     def __repr__(self) -> str:
         return f"<Store {self.folder}>"
@@ -96,8 +125,8 @@ class Store:
                 files.private_folder(self.folder)
                 made: dict[str, object] = {"private": Secret(os.urandom(KEY_SIZE))}
                 with suppress(FileExistsError):  # another process was first: its key is ours too
-                    _write_file(self._identity, "identity", made, replace=False)
-            content = _read_file("identity", self._identity)
+                    write_record(self._identity, "identity", made, replace=False)
+            content = read_record("identity", self._identity)
             return content.secret("private")
 
     # --- pairings -----------------------------------------------------------------------------
@@ -107,13 +136,14 @@ class Store:
 
         `candidates` are where the listener may be, if nothing is known about that yet.
         """
-        self.refuse_destroyed(pairing.file_id)
-        entry = self._found(pairing.file_id)
-        now = int(time())
-        if entry is None:
-            entry = Entry(pairing, self._fresh_name(pairing), (), now, now)
-        where = entry.candidates or candidates
-        self._write(evolve(entry, pairing=pairing, candidates=where, used=now))
+        with self._changing():
+            self.refuse_destroyed(pairing.file_id)
+            entry = self._found(pairing.file_id)
+            now = int(time())
+            if entry is None:
+                entry = Entry(pairing, self._fresh_name(pairing), (), now, now)
+            where = entry.candidates or candidates
+            self._write(evolve(entry, pairing=pairing, candidates=where, used=now))
 
     def load(self) -> list[Pairing]:
         """Every pairing, oldest first."""
@@ -135,21 +165,47 @@ class Store:
         return self._found(file_id)
 
     def remove(self, file_id: bytes) -> None:
-        """Forget a pairing for good; harmless when it is not there."""
+        """Remove a pairing that another took the place of; harmless when it is not there.
+
+        It comes back if a backup is restored: `destroy` is for what must not.
+        """
         path = self._path(file_id)
         with self._explained(path):
-            if path.exists():
-                files.remove(path)
+            if not path.exists():
+                return
+        with self._changing(), self._explained(path):
+            files.remove(path)
+            (self._seen / file_id.hex()).unlink(missing_ok=True)
 
     def reached(self, file_id: bytes, address: Address) -> None:
         """Note that the listener answered at `address`: it is tried first from now on."""
-        entry = self._found(file_id)
-        if entry is None or entry.candidates[:1] == (address,):
-            return
-        others = tuple(other for other in entry.candidates if other != address)
-        self._write(evolve(entry, candidates=(address, *others)[:16]))
+        with self._changing():
+            entry = self._found(file_id)
+            if entry is None or entry.candidates[:1] == (address,):
+                return
+            others = tuple(other for other in entry.candidates if other != address)
+            self._write(evolve(entry, candidates=(address, *others)[:CANDIDATES_MAX]))
 
-    # --- compromised --------------------------------------------------------------------------
+    # --- when ---------------------------------------------------------------------------------
+
+    def note_seen(self, file_id: bytes) -> None:
+        """A link of this pairing is up, or was up until now."""
+        marker = self._seen / file_id.hex()
+        with self._explained(marker):
+            if self._path(file_id).exists():
+                files.private_folder(self._seen)
+                marker.touch(mode=0o600)
+
+    def last_seen(self, entry: Entry) -> int:
+        """When a link of this pairing was last known to be up; Unix seconds."""
+        # Not a member of the pairing's file: each rewriting of that leaves another copy of
+        # credentials in what the disk holds free.
+        marker = self._seen / entry.pairing.file_id.hex()
+        with self._explained(marker):
+            seen = int(marker.stat().st_mtime) if marker.exists() else 0
+        return max(entry.used, seen)
+
+    # --- ended for good -----------------------------------------------------------------------
 
     def erase(self, action: Destroy | DestroyIdentity) -> None:
         """Do what the core asks for."""
@@ -158,7 +214,7 @@ class Store:
         else:
             self.destroy_identity()
 
-    def destroy(self, file_id: bytes) -> None:
+    def destroy(self, file_id: bytes, why: Ending = Ending.COMPROMISED) -> None:
         """Overwrite and remove a pairing, and never take it back.
 
         The note comes first: whoever opens the store after a crash in between finishes.
@@ -167,8 +223,17 @@ class Store:
         with self._explained(note):
             files.private_folder(self.folder)
             files.private_folder(self._destroyed)
-            _write_file(note, "note", {"destroyed": 0})
-        self._finish_destroying(file_id)
+        with self._changing(), self._explained(note):
+            if not note.exists():
+                self._write_note(note, why)
+            self._finish_destroying(file_id)
+
+    def ended(self) -> list[Ended]:
+        """What was ended for good, oldest first."""
+        with self._explained(self._destroyed):
+            notes = sorted(self._destroyed.glob("[0-9a-f]*"))
+            found = [_to_ended(note, read_record("note", note)) for note in notes]
+        return sorted(found, key=lambda ended: ended.when)
 
     def destroy_identity(self) -> None:
         """Overwrite and remove our own key; `identity` makes another."""
@@ -182,28 +247,39 @@ class Store:
         with self._explained(note):
             if not note.exists():
                 return
-            done = _read_file("note", note).count("destroyed")
-        if not done:
+            ended = _to_ended(note, read_record("note", note))
+        if not ended.when:
             self._finish_destroying(file_id)
         path = self._path(file_id)
         again = f", and remove {path}, which has come back" if path.exists() else ""
         raise PairingGone(
-            f"the pairing {file_id.hex()[:8]} was declared compromised and destroyed: pair again"
-            f" with a new bootstrap file{again}. If you are sure that it may be used after all,"
-            f" remove {note}"
+            f"the pairing {ended.name} was {ended.why.value}: pair again with a new bootstrap"
+            f" file{again}. If you are sure that it may be used after all, remove {note}"
         )
+
+    def _write_note(self, note: Path, why: Ending) -> None:
+        file_id = bytes.fromhex(note.name)
+        name, dialer = file_id.hex()[:8], False
+        with suppress(StoreError):  # damaged or not there: it goes without a name
+            entry = self._found(file_id)
+            if entry is not None:
+                name, dialer = entry.name, entry.pairing.dialer
+        content = {"destroyed": 0, "name": name, "dialer": dialer, "why": why.name.lower()}
+        write_record(note, "note", content)
 
     def _finish_destroying(self, file_id: bytes) -> None:
         note, path = self._note(file_id), self._path(file_id)
         with self._explained(path):
             for left in (*files.unfinished(path), path):
                 files.shred(left)
-            _write_file(note, "note", {"destroyed": int(time())})
+            (self._seen / file_id.hex()).unlink(missing_ok=True)
+            told = read_record("note", note).values
+            write_record(note, "note", {**told, "destroyed": int(time())})
 
     def _finish_what_was_begun(self) -> None:
         """A process was killed between the note and the end of the pairing."""
         for note in sorted(self._destroyed.glob("[0-9a-f]*")):
-            if not _read_file("note", note).count("destroyed"):
+            if not read_record("note", note).count("destroyed"):
                 self._finish_destroying(bytes.fromhex(note.name))
 
     def _note(self, file_id: bytes) -> Path:
@@ -218,15 +294,16 @@ class Store:
 
     def rename(self, file_id: bytes, name: str) -> None:
         """Give a pairing a name: 1-40 printable characters, unlike every other name."""
-        entry = self._found(file_id)
-        if entry is None:
-            raise StoreError(f"{self.folder}: no pairing {file_id.hex()[:8]}; {self._known()}")
-        if not (0 < len(name) <= NAME_MAX and name.isprintable() and name == name.strip()):
-            raise StoreError(f"{name!r} is not a name: use 1 to {NAME_MAX} printable characters")
-        for other in self.entries():
-            if other.name == name and other.pairing.file_id != file_id:
-                raise StoreError(f"{name!r} already names another pairing: choose another name")
-        self._write(evolve(entry, name=name))
+        with self._changing():
+            entry = self._found(file_id)
+            if entry is None:
+                raise StoreError(f"{self.folder}: no pairing {file_id.hex()[:8]}; {self._known()}")
+            if not is_name(name):
+                raise StoreError(f"{name!r} is not a name: {NAME_RULE}")
+            for other in self.entries():
+                if other.name == name and other.pairing.file_id != file_id:
+                    raise StoreError(f"{name!r} already names another pairing: choose another")
+            self._write(evolve(entry, name=name))
 
     def find(self, name: str) -> Entry:
         """The entry with this name, or whose id begins with it (4 hex digits or more)."""
@@ -253,18 +330,28 @@ class Store:
         with self._explained(path):
             files.private_folder(self.folder)
             files.private_folder(path.parent)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            if not _try_lock(handle):
-                raise StoreBusy(_busy_text(path, handle))
-            os.ftruncate(handle, 0)
-            os.write(handle, str(os.getpid()).encode())
+            handle = locks.take(path)
+        with locks.signed(handle):
             yield
-            os.ftruncate(handle, 0)
-        finally:
-            os.close(handle)
 
     # --- inside -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Read, change and write without another process or thread in between.
+
+        Otherwise a renaming that began before a handshake could bring back the generation that
+        it read, and lock the pair out.
+        """
+        path = self.folder / "locks" / "change"
+        with self._explained(path):
+            files.private_folder(self.folder)
+            files.private_folder(path.parent)
+            handle = locks.take(path, wait_seconds=CHANGE_SECONDS)
+        try:
+            yield
+        finally:
+            os.close(handle)
 
     def _path(self, file_id: bytes) -> Path:
         return self._pairings / f"{file_id.hex()}.json"
@@ -282,7 +369,7 @@ class Store:
         if self._note(file_id).exists():
             self.refuse_destroyed(file_id)
         with self._explained(path):
-            entry = _to_entry(_read_file("pairing", path))
+            entry = _to_entry(read_record("pairing", path))
             if path.stem != entry.pairing.file_id.hex():
                 raise ValueError("its name is not the id inside")
             return entry
@@ -292,7 +379,7 @@ class Store:
         with self._explained(path):
             files.private_folder(self.folder)
             files.private_folder(self._pairings)
-            _write_file(path, "pairing", _from_entry(entry))
+            write_record(path, "pairing", _from_entry(entry))
 
     def _fresh_name(self, pairing: Pairing) -> str:
         stem = "listener" if pairing.dialer else "device"
@@ -317,7 +404,7 @@ class Store:
                 f" unchanged; free some space or allow writing to {self.folder}, or choose another"
                 f" folder with {STATE_DIR_VARIABLE}"
             ) from error
-        except _Newer as error:
+        except Newer as error:
             raise StoreError(f"{path} was written by a newer ClawChat: upgrade this one") from error
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(
@@ -326,93 +413,12 @@ class Store:
             ) from None if _quotes_content(error) else error
 
 
-class _Newer(Exception):
-    """The file says a format version that we do not know."""
-
-
 def _quotes_content(error: Exception) -> bool:
     # A JSONDecodeError carries the whole document, secrets included, into a traceback.
     return isinstance(error, ValueError)
 
 
 # --- bytes <-> values -------------------------------------------------------------------------
-
-
-def _write_file(path: Path, kind: str, content: dict[str, object], *, replace: bool = True) -> None:
-    head: dict[str, object] = {"format": f"clawchat {kind}", "version": FORMAT_VERSION}
-    text = secret_json.encode(head | content)
-    try:
-        files.write_private(path, text, replace=replace)
-    finally:
-        text[:] = bytes(len(text))
-
-
-def _read_file(kind: str, path: Path) -> _Content:
-    values, secrets = secret_json.decode(files.read_private(path))
-    if not isinstance(values, dict) or values.get("format") != f"clawchat {kind}":
-        raise ValueError("another kind of file")
-    version = values.get("version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise _Newer
-    if version != FORMAT_VERSION:
-        raise ValueError("no version")
-    return _Content(values, secrets)
-
-
-@frozen
-class _Content:
-    """An object of a file, with its members checked as they are asked for.
-
-    Raises `ValueError`, `KeyError` or `TypeError` for what is not as it should be.
-    """
-
-    values: dict[str, object]
-    secrets: list[Secret]
-
-    def secret(self, name: str) -> Secret:
-        return secret_json.find(self.values[name], self.secrets)
-
-    def octets(self, name: str, size: int) -> bytes:
-        value = bytes.fromhex(self.text(name))
-        if len(value) != size:
-            raise ValueError(name)
-        return value
-
-    def text(self, name: str) -> str:
-        value = self.values[name]
-        if not isinstance(value, str):
-            raise TypeError(name)
-        return value
-
-    def count(self, name: str) -> int:
-        value = self.values[name]
-        if not isinstance(value, int) or value < 0:
-            raise TypeError(name)
-        return value
-
-    def flag(self, name: str) -> bool:
-        value = self.values[name]
-        if not isinstance(value, bool):
-            raise TypeError(name)
-        return value
-
-    def items(self, name: str) -> list[object]:
-        value = self.values[name]
-        if not isinstance(value, list):
-            raise TypeError(name)
-        return value
-
-    def rows(self, name: str, most: int) -> list[_Content]:
-        rows = self.items(name)
-        if len(rows) > most:
-            raise TypeError(name)
-        return [_Content(_object(row), self.secrets) for row in rows]
-
-
-def _object(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise TypeError("an object was expected")
-    return value
 
 
 def _from_entry(entry: Entry) -> dict[str, object]:
@@ -446,7 +452,7 @@ def _from_entry(entry: Entry) -> dict[str, object]:
     }
 
 
-def _to_entry(content: _Content) -> Entry:
+def _to_entry(content: Content) -> Entry:
     peer = content.values["peer_static"]
     credentials = tuple(
         Credential(
@@ -478,36 +484,13 @@ def _to_entry(content: _Content) -> Entry:
     return Entry(pairing, content.text("name"), candidates, paired, used)
 
 
-# --- locks ------------------------------------------------------------------------------------
-
-
-def _busy_text(path: Path, handle: int) -> str:
-    try:
-        holder = os.pread(handle, 20, 0).decode() if hasattr(os, "pread") else ""
-    except OSError:
-        holder = ""
-    who = f"process {holder}" if holder.isdigit() else "another process"
-    return f"{path.parent.parent} is in use by {who} ({path.name}): stop it, or use it instead"
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(handle: int) -> bool:
-        try:
-            os.lseek(handle, 64, os.SEEK_SET)  # beyond the process id, which stays readable
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-            os.lseek(handle, 0, os.SEEK_SET)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _try_lock(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+def _to_ended(note: Path, content: Content) -> Ended:
+    why = str(content.values.get("why", Ending.COMPROMISED.name)).upper()
+    file_id = bytes.fromhex(note.name)
+    return Ended(
+        file_id,
+        str(content.values.get("name", file_id.hex()[:8])),
+        content.values.get("dialer") is True,
+        Ending[why],
+        content.count("destroyed"),
+    )

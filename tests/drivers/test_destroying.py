@@ -150,7 +150,7 @@ Store(sys.argv[1]).destroy(bytes.fromhex(sys.argv[3]))
 """
 
 
-@pytest.mark.parametrize("steps", range(14))
+@pytest.mark.parametrize("steps", range(18))
 def test_a_process_killed_at_any_step_of_destroying_leaves_nothing_half_done(
     store: Store, steps: int
 ) -> None:
@@ -175,7 +175,7 @@ def test_who_asks_for_a_half_destroyed_pairing_finishes_too(store: Store) -> Non
     note = store.folder / "destroyed" / FILE_ID.hex()
     text = note.read_text()
     begun = "".join(
-        line if '"destroyed":' not in line else ' "destroyed": 0\n'
+        line if '"destroyed":' not in line else ' "destroyed": 0,\n'
         for line in text.splitlines(keepends=True)
     )
     note.write_text(begun)

@@ -17,7 +17,8 @@ import pytest
 from clawchat.core.credential import Address, Credential, Pairing, Superseded
 from clawchat.core.secret import Secret
 from clawchat.drivers import files
-from clawchat.drivers.store import Store, StoreBusy, default_folder
+from clawchat.drivers.locks import StoreBusy
+from clawchat.drivers.store import Store, default_folder
 from clawchat.errors import StoreError
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are POSIX")
@@ -250,7 +251,8 @@ class FullDisk:
 @posix
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
 @pytest.mark.parametrize(
-    ("name", "at"), [("open", 1), ("write", 1), ("write", 3), ("fsync", 1), ("replace", 1)]
+    ("name", "at"),
+    [("open", 1), ("open", 2), ("write", 1), ("write", 3), ("fsync", 1), ("replace", 1)],
 )
 def test_a_disk_that_fails_at_any_step_leaves_the_old_credential(
     store: Store, monkeypatch: pytest.MonkeyPatch, name: str, at: int, code: int

@@ -16,8 +16,8 @@ import clawchat
 from clawchat import Address, BootstrapKey, CloseCode, LinkClosed, Listener, Peer, Publisher, Store
 from clawchat.core.actions import Closed, CredentialReused
 from clawchat.drivers import connecting
+from clawchat.drivers.locks import StoreBusy
 from clawchat.drivers.sockets import UdpSocket
-from clawchat.drivers.store import StoreBusy
 from clawchat.errors import (
     BootstrapError,
     BootstrapExpired,

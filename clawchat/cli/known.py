@@ -1,0 +1,77 @@
+"""The pairings of this machine, in both of its roles, and finding the one that a person means.
+
+Rules: a pairing is meant by its name, or by the beginning of its fingerprint or id (4 digits or
+more); what could mean two is refused, and what means none is answered with all there is.
+Left to others: what is done with it (`cli.devices`, `cli.panic`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from clawchat.cli.failures import NotPaired, Usage
+from clawchat.cli.terminal import one_line
+from clawchat.drivers.peer import fingerprint
+from clawchat.drivers.store import Entry, Store
+
+DIGITS_MIN = 4  # of a fingerprint or id: fewer are typed by mistake
+
+
+@frozen
+class Known:
+    """One pairing and the store that keeps it."""
+
+    store: Store
+    entry: Entry
+
+    @property
+    def name(self) -> str:
+        return one_line(self.entry.name)
+
+    @property
+    def file_id(self) -> bytes:
+        return self.entry.pairing.file_id
+
+    @property
+    def dialer(self) -> bool:
+        """Whether this machine is the device, and the other the listener."""
+        return self.entry.pairing.dialer
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the other side; empty before a device is pinned."""
+        static = self.entry.pairing.peer_static
+        return "" if static is None else fingerprint(static)
+
+    @property
+    def title(self) -> str:
+        """For people: name and fingerprint."""
+        return f"{self.name} ({self.fingerprint or self.file_id.hex()[:8]})"
+
+    def is_meant_by(self, text: str) -> bool:
+        if self.entry.name == text:
+            return True
+        digits = text.replace(" ", "").lower()
+        whole = (self.fingerprint.replace(" ", ""), self.file_id.hex())
+        return len(digits) >= DIGITS_MIN and any(one.startswith(digits) for one in whole)
+
+
+def known_in(*folders: Path) -> list[Known]:
+    """What the stores in `folders` hold, oldest first in each. Blocks."""
+    stores = [Store(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
+    return [Known(store, entry) for store in stores for entry in store.entries()]
+
+
+def pick(known: Sequence[Known], text: str) -> Known:
+    """The one that `text` means. Raises `NotPaired` or `Usage`, which list what there is."""
+    found = [one for one in known if one.is_meant_by(text)]
+    if not found:
+        there = ", ".join(one.title for one in known)
+        raise NotPaired(f"nothing is paired here under {text!r}; paired: {there or 'nothing'}")
+    if len(found) > 1:
+        which = ", ".join(one.title for one in found)
+        raise Usage(f"{text!r} could be {which}: use a fingerprint, or more of it")
+    return found[0]
