@@ -202,11 +202,18 @@ class KeysRotated:
 
 @frozen
 class CredentialReused:
-    """Somebody holds an old generation: a copied file or a restored backup. For the user."""
+    """Somebody holds a credential that is not theirs, or not current any more. For the user.
+
+    `static` is the public key of whoever used it. With `same_device` it is the pinned device's:
+    an old state of that device, from a backup or a copy. Without, another machine holds a copy,
+    of a bootstrap file when `generation` is 0.
+    """
 
     file_id: bytes
     generation: int
     path: Path
+    static: bytes
+    same_device: bool
 
 
 @frozen

@@ -355,11 +355,14 @@ class Endpoint:
             raise Malformed(Drop.EXPIRED)
         if self._is_saving(file_id) or len(self._pending) >= self.config.max_pending:
             raise Malformed(Drop.BUSY)
+        if message in self._refused:
+            raise Malformed(Drop.WRONG_DEVICE)
         if not admission.may_compute(file_id, path.remote, now):
             raise Malformed(Drop.LIMITED)
         hello = self._verify(pairing, credential.generation, message)
         if pairing.peer_static not in (None, hello.dialer_static):
-            self._report_reuse(pairing, credential.generation, path)
+            self._refused.append(message)
+            self._report_reuse(pairing, credential.generation, hello.dialer_static, path)
             raise Malformed(Drop.WRONG_DEVICE)
         self._answer(hello, pairing, credential, message, path, now)
 
@@ -419,15 +422,29 @@ class Endpoint:
             hello = self._verify(pairing, old.generation, message)
             self._refused.append(message)
             if check_cookie(self._cookie_key, hello.cookie, old.hint, path.remote, now):
-                self._report_reuse(pairing, old.generation, path)
+                self._report_reuse(pairing, old.generation, hello.dialer_static, path)
         self._registry.drops[Drop.SUPERSEDED] += 1
         cookie = make_cookie(self._cookie_key, old.hint, path.remote, now)
         refusal = seal_refusal(old, cookie, self._entropy)
         self._registry.out.append(Transmit(path, [refusal]))
 
-    def _report_reuse(self, pairing: Pairing, generation: int, path: Path) -> None:
-        notice = CredentialReused(pairing.file_id, generation, path)
+    def _report_reuse(self, pairing: Pairing, generation: int, static: bytes, path: Path) -> None:
+        same = static == pairing.peer_static
+        notice = CredentialReused(pairing.file_id, generation, path, static, same)
         self._registry.out.append(Notify(0, notice))
+
+    def _report_rival(self, link: Link, rival: Link) -> None:
+        """Two devices redeemed one bootstrap file at the same time: the other one has lost.
+
+        No replay looks like this: a HELLO bears the key of a device that made it from the file.
+        """
+        won, lost = link.handshake, rival.handshake
+        assert isinstance(won, Answering)
+        assert isinstance(lost, Answering)
+        if won.dialer_static != lost.dialer_static:
+            pairing = self._registry.pairings[link.file_id]
+            static = lost.dialer_static
+            self._report_reuse(pairing, lost.used.generation, static, rival.called_from)
 
     # --- from an answered HELLO to a link -----------------------------------------------------
 
@@ -455,6 +472,7 @@ class Endpoint:
                 older.displace(now)
         for rival in list(self._pending.values()):
             if rival is not link and rival.file_id == link.file_id:
+                self._report_rival(link, rival)
                 self._displace(rival, now)
         self._pending = {key: other for key, other in self._pending.items() if other is not link}
         self._links[link.id] = link

@@ -248,6 +248,11 @@ class Link:
         """The source that asked first."""
         return source_of(self._paths[0].remote)
 
+    @property
+    def called_from(self) -> Path:
+        """Where the HELLO came from first."""
+        return self._paths[0]
+
     def replied_to(self, path: Path) -> bool:
         """Whether a REPLY went there: whoever can prove itself from there is there."""
         return path in self._paths

@@ -18,6 +18,7 @@ from clawchat.core.credential import SUPERSEDED_MAX, Address, Pairing
 from clawchat.core.crypto.envelope import ENVELOPE_SIZES, open_hello, seal_hello
 from clawchat.core.crypto.noise import HandshakeState
 from clawchat.core.crypto.schedule import prologue
+from clawchat.core.crypto.suite import public_key
 from clawchat.core.events import Close
 from clawchat.core.instant import MILLISECOND, SECOND
 from clawchat.core.phases import answering, dialing
@@ -350,6 +351,8 @@ def test_a_copy_of_an_old_generation_is_reported_once_and_told_that_it_is_supers
     (reused,) = pair.listener.all(CredentialReused)
     assert (reused.file_id, reused.generation) == (copied.file_id, 0)
     assert reused.path.remote == DIALER
+    assert reused.static == pair.dialer.endpoint.static
+    assert reused.same_device
     assert pair.dialer.closed[-1].code is CloseCode.SUPERSEDED
     assert not pair.listener.closed  # the link itself is left to the person
     notify = [action for action in pair.listener.acts(Notify) if action.notice is reused]
@@ -438,8 +441,11 @@ def test_another_device_with_the_current_generation_is_refused_and_reported() ->
     thief.now = pair.now
     thief.dial(stolen)
     thief.run(SECOND)
-    assert pair.listener.endpoint.drops[Drop.WRONG_DEVICE] >= 1
-    assert pair.listener.all(CredentialReused)[0].generation == 1
+    assert pair.listener.endpoint.drops[Drop.WRONG_DEVICE] > 1
+    (reused,) = pair.listener.all(CredentialReused)  # the same HELLO again is no news
+    assert reused.generation == 1
+    assert reused.static == thief.dialer.endpoint.static
+    assert not reused.same_device
     assert not thief.dialer.established
     assert pair.listener.endpoint.links == [-1]
 
@@ -460,12 +466,34 @@ def test_an_envelope_of_an_old_generation_with_a_forged_message_is_dropped() -> 
     assert not pair.listener.all(CredentialReused)
 
 
-def hello_with(pairing: Pairing, payload: bytes) -> bytes:
-    """A HELLO by a pinned device whose parameters are `payload`."""
+@pytest.mark.parametrize("who", ["dialer", "another device"])
+def test_two_devices_that_redeem_one_file_at_the_same_time_are_told_apart(who: str) -> None:
+    """One of them gets the link; that there was another is for the person to know."""
+    pair = make_pair()
+    copied = pairing_of(pair.publish())
+    rival = hello_with(copied, encode_parameters(DEFAULT_LIMITS), who=who)
+    pair.deliver(rival, to=pair.listener, source=STRANGER)
+    pair.dial(copied)
+    pair.run(SECOND)
+    assert pair.listener.established
+    reports = pair.listener.all(CredentialReused)
+    if who == "dialer":  # it dialled twice
+        assert not reports
+        return
+    (reused,) = reports
+    assert (reused.file_id, reused.generation) == (copied.file_id, 0)
+    assert reused.path.remote == STRANGER
+    assert reused.static == public_key(config_of(who).identity.view())
+    assert not reused.same_device
+    assert not pair.listener.closed
+
+
+def hello_with(pairing: Pairing, payload: bytes, *, who: str = "dialer") -> bytes:
+    """A HELLO of `who` whose parameters are `payload`."""
     noise = HandshakeState(
         initiator=True,
         prologue=prologue(pairing.file_id, pairing.newest.generation),
-        s=config_of("dialer").identity.reveal(),
+        s=config_of(who).identity.reveal(),
         e=seeded("ephemeral")(32),
         rs=pairing.listener_static,
         psks=(pairing.newest.psk.reveal(),),

@@ -632,7 +632,7 @@ async def test_every_reader_gets_every_notice_and_the_end(
     said: list[Notice] = [
         Observed(Address("192.0.2.1", 5)),
         KeysRotated(1, 1),
-        CredentialReused(b"f" * 16, 1, PATH),
+        CredentialReused(b"f" * 16, 1, PATH, b"s" * 32, same_device=True),
         Closed(CloseCode.DONE, "", True),
     ]
     for notice in said:

@@ -143,7 +143,11 @@ def established(generation: int, *, dialer: bool) -> Established:
     [
         (established(1, dialer=True), established(2, dialer=False), "two credentials"),
         (established(1, dialer=True), established(1, dialer=True), "established twice"),
-        (CredentialReused(b"f" * 16, 0, Path(ELSEWHERE, ELSEWHERE)), None, "there is none"),
+        (
+            CredentialReused(b"f" * 16, 0, Path(ELSEWHERE, ELSEWHERE), b"s" * 32, False),
+            None,
+            "there is none",
+        ),
         (Closed(CloseCode.FLOW_CONTROL, "", by_peer=True), None, "FLOW_CONTROL"),
     ],
 )
