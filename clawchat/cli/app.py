@@ -103,6 +103,12 @@ COMMANDS: tuple[tuple[str, Group, str], ...] = (
     ),
 )
 
+DEVICES_HELP = """List whom this machine is paired with; name, revoke, forget.
+
+On the agent's machine its devices, on a device its listeners: name, fingerprint, when paired, when
+last seen, generation of the credential, and whether a link is up. Warnings about credentials that
+were used by others, or too late, are shown until you acknowledge them."""
+
 SEC_HELP = """Bootstrap files and their keys.
 
 A bootstrap file pairs one device. It is sealed under your bootstrap key, which both machines
@@ -152,6 +158,13 @@ def make_app(*, plain: bool = False) -> App:
     for place, (name, group, help_text) in enumerate(COMMANDS):
         home = f"clawchat.cli.{name}:{name}"
         app.command(home, name=name, help=_flowing(help_text), group=group, sort_key=place)
+    app.command(
+        "clawchat.cli.devices:app",
+        name="devices",
+        help=_flowing(DEVICES_HELP),
+        group=LINK,
+        sort_key=len(COMMANDS),
+    )
     sec = App(name="sec", help=_flowing(SEC_HELP), group=HOST, sort_key=len(COMMANDS))
     for place, (name, help_text) in enumerate(SEC_COMMANDS):
         sec.command(f"clawchat.cli.sec:{name}", name=name, help=_flowing(help_text), sort_key=place)

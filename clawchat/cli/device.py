@@ -19,6 +19,7 @@ from clawchat.cli.holder import Holder, Link, Tell
 from clawchat.cli.local_socket import LocalSocket
 from clawchat.cli.places import device_folder, private_folder
 from clawchat.cli.shared_link import SharedLink, shared_link
+from clawchat.cli.terminal import clock, one_line
 from clawchat.core.actions import BootstrapContent
 from clawchat.drivers.store import Entry, Store
 
@@ -78,7 +79,7 @@ def choose(store: Store, name: str | None) -> Listener:
     """The listener called `name`, or the only one. Raises `NotPaired` or `Usage`."""
     entries = paired(store)
     if not entries:
-        raise NotPaired(f"this device is not paired yet: {HOW_TO_PAIR}")
+        raise NotPaired(f"{_why_none(store)}: {HOW_TO_PAIR}")
     names = ", ".join(entry.name for entry in entries)
     if name is None and len(entries) > 1:
         raise Usage(f"several listeners are paired ({names}): choose one with --peer NAME")
@@ -86,6 +87,15 @@ def choose(store: Store, name: str | None) -> Listener:
         if name is None or entry.name == name or _is_id(entry, name):
             return Listener(store, entry.pairing.file_id, entry.name)
     raise NotPaired(f"no listener is called {name!r}; paired: {names}")
+
+
+def _why_none(store: Store) -> str:
+    gone = [ended for ended in store.ended() if ended.dialer]
+    if not gone:
+        return "this device is not paired yet"
+    last = gone[-1]
+    at = clock(last.when)
+    return f"this device is not paired any more ({one_line(last.name)} was {last.why.value}, {at})"
 
 
 def _is_id(entry: Entry, name: str) -> bool:

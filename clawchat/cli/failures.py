@@ -62,8 +62,15 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
 
 # What to do about a link that ended, where its code says more than "try again".
 _NEXT: dict[CloseCode, str] = {
-    CloseCode.REPLACED: "another process or a copy of this device's folder took the link over",
-    CloseCode.REVOKED: "the listener forgot this device; pair again with a new bootstrap file",
+    CloseCode.REPLACED: "another process or a copy of this device's folder took the link over; "
+    "if it was no process of yours, `clawchat devices revoke` at the listener ends both",
+    CloseCode.REVOKED: "somebody at the listener revoked this device, and the pairing is gone here "
+    "as well. If that was not meant, `clawchat sec new` there makes a bootstrap file, and "
+    "`clawchat connect FILE` here pairs anew",
+    CloseCode.SUPERSEDED: "the listener has told its user as well. There, `clawchat devices` shows "
+    "who is paired and what was refused, `clawchat devices revoke NAME` ends a pairing that is not "
+    "yours, and `clawchat sec new` makes a file with which `clawchat connect FILE` pairs this "
+    "device anew; `clawchat panic` destroys everything",
     CloseCode.COMPROMISED: "nothing of it is left; pair again with a new bootstrap file",
     CloseCode.STORE: "free some space or fix the permissions of the state folder",
 }

@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import trio
 
@@ -53,10 +53,17 @@ PANIC_SECONDS = 15.0  # the peer is told for ten; then the receipt is on its way
 
 # Dialling again after these would fail again, or take the link from another process in turn.
 HOPELESS = frozenset(
-    {CloseCode.REVOKED, CloseCode.REPLACED, CloseCode.STORE, CloseCode.COMPROMISED}
+    {
+        CloseCode.REVOKED,
+        CloseCode.REPLACED,
+        CloseCode.STORE,
+        CloseCode.SUPERSEDED,  # and each attempt is another alarm at the listener
+        CloseCode.COMPROMISED,
+    }
 )
 
 Tell: TypeAlias = Callable[[str], None]
+T = TypeVar("T")
 
 
 class Link(Protocol):
@@ -236,10 +243,14 @@ class Holder:
 
     async def open_stream(self, *, bulk: bool = False) -> trio.abc.HalfCloseableStream:
         """A stream of the link."""
+        return await self._over_a_link(lambda link: link.open_stream(bulk=bulk))
+
+    async def _over_a_link(self, use: Callable[[Link], Awaitable[T]]) -> T:
+        """Use the link; when it ends meanwhile, the next one. Raises as `link` does."""
         while True:
             link = await self.link()
             try:
-                return await link.open_stream(bulk=bulk)
+                return await use(link)
             except trio.BrokenResourceError:  # it ended this moment; `_keep` is about to notice
                 async with self._changed:
                     while self._link is link:
@@ -251,9 +262,10 @@ class Holder:
         if verb == "status":
             return {"ok": True, **self._status()}
         if verb == "ping":
-            return {"ok": True, "rtt_ms": await (await self.link()).ping() * 1000}
+            rtt = await self._over_a_link(lambda link: link.ping())
+            return {"ok": True, "rtt_ms": rtt * 1000}
         if verb == "rotate":
-            return {"ok": True, "epoch": await (await self.link()).rotate_keys()}
+            return {"ok": True, "epoch": await self._over_a_link(lambda link: link.rotate_keys())}
         if verb == "panic":
             return {"ok": True, "receipts": await self._panic(message)}
         raise Refused("unknown", f"the process that holds the link does not know {verb!r}")

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from clawchat.cli.failures import NotPaired, Usage
 from clawchat.cli.terminal import one_line
+from clawchat.core.crypto.suite import public_key
 from clawchat.drivers.peer import fingerprint
 from clawchat.drivers.store import Entry, Store
 
@@ -63,6 +64,12 @@ def known_in(*folders: Path) -> list[Known]:
     """What the stores in `folders` hold, oldest first in each. Blocks."""
     stores = [Store(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
     return [Known(store, entry) for store in stores for entry in store.entries()]
+
+
+def own_fingerprint(folder: Path) -> str:
+    """What a listener shows as the fingerprint of the device that keeps its state in `folder`."""
+    identity = Store(folder).identity()  # wiped when it is let go of
+    return fingerprint(public_key(identity.view()))
 
 
 def pick(known: Sequence[Known], text: str) -> Known:

@@ -60,7 +60,9 @@ inherits them; but what a process was started with stays visible to its own user
 def text() -> str:
     """The whole file."""
     codes = "".join(f"| {int(code)} | {meaning} |\n" for code, meaning in MEANING.items())
-    names = [[name] for name, _, _ in COMMANDS] + [["sec", name] for name, _ in SEC_COMMANDS]
+    names = [[name] for name, _, _ in COMMANDS]
+    names += [["devices", *name] for name in ([], ["name"], ["revoke"], ["forget"], ["ack"])]
+    names += [["sec", name] for name, _ in SEC_COMMANDS]
     parts = [_section([])] + [_section(name) for name in names]
     return HEAD + codes + VARIABLES + "".join(parts)
 

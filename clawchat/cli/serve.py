@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +28,8 @@ from clawchat.apps.gateway import (
     relay,
 )
 from clawchat.cli.agent import PORT_RANGE, provider_of, running_agent
+from clawchat.cli.alarms import alarm_lines, unread, unread_lines
+from clawchat.cli.alarms import as_told as told_of
 from clawchat.cli.bootstrap_key import HOW_TO_MAKE_ONE, WAYS, given_key
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import AgentTrouble, InUse, Usage, exit_code
@@ -46,11 +48,12 @@ from clawchat.cli.places import SERVE_SOCKET, agent_folder, listener_folder, pri
 from clawchat.cli.receipts import as_told, receipt_lines
 from clawchat.cli.terminal import Style, describe, one_line, say
 from clawchat.cli.until_stopped import until_stopped
-from clawchat.core.actions import BootstrapContent, Compromised, Receipt
+from clawchat.core.actions import BootstrapContent, Compromised, CredentialReused, Receipt
 from clawchat.core.credential import Address
 from clawchat.core.crypto.bootstrap import BootstrapKey
 from clawchat.core.crypto.suite import public_key
 from clawchat.drivers.address import parse_address, resolve
+from clawchat.drivers.alarms import AlarmLog, alarm_of
 from clawchat.drivers.files import write_private
 from clawchat.drivers.listener import Listener
 from clawchat.drivers.on_trio import NotErased
@@ -128,6 +131,8 @@ async def serve(
         listener = await _listen(stack, store, ip, ports, advertise or [], desk.publisher)
         _keep_port(folder, listener.address.port)
         _introduce(listener, store, what, devices)
+        for line in unread_lines(await unread(folder)):
+            say(line)
         if desk.publisher is not None:
             desk.publisher.speak()
         await desk.run(listener)
@@ -307,6 +312,7 @@ class _Desk:
         self._up: dict[Peer, float] = {}
         self._fallen = trio.Event()  # nothing is left to serve
         self._names: dict[bytes, str] = {}  # a receipt comes when the store knows them no more
+        self._alarms = AlarmLog(store.folder)
 
     async def run(self, listener: Listener) -> None:
         """Until cancelled."""
@@ -323,6 +329,8 @@ class _Desk:
         name = await trio.to_thread.run_sync(self.store.label, peer.file_id)
         self._names[peer.file_id] = name
         new = peer.generation == 1  # the first credential that replaces a bootstrap file's
+        if new:
+            name = await self._replace_earlier(peer, name)
         say(
             f"{'device paired' if new else 'device is back'}: {one_line(name)} from "
             f"{peer.remote}, fingerprint {peer.fingerprint}"
@@ -335,8 +343,24 @@ class _Desk:
                 nursery.cancel_scope.cancel()
         finally:
             del self._up[peer]
+            with trio.CancelScope(shield=True), suppress(StoreError):
+                await trio.to_thread.run_sync(self.store.note_seen, peer.file_id)
         reason = closed.reason or closed.code.name.lower().replace("_", " ")
         say(f"device left: {one_line(name)} ({one_line(reason)})")
+
+    async def _replace_earlier(self, peer: Peer, name: str) -> str:
+        """A device that pairs anew gives its earlier pairings up, whose copies then are of no use;
+        their name stays with it. The name.
+        """
+        for entry in await self._listener.pairings():
+            pairing = entry.pairing
+            if pairing.peer_static == peer.peer_static and pairing.file_id != peer.file_id:
+                await self._listener.forget(pairing.file_id)
+                name = entry.name
+                await trio.to_thread.run_sync(self.store.rename, peer.file_id, name)
+                say(f"{one_line(name)} is paired anew: its earlier pairing is revoked")
+        self._names[peer.file_id] = name
+        return name
 
     async def _relay(self, peer: Peer, name: str) -> None:
         await relay(peer, self._agent, name=name)
@@ -346,12 +370,20 @@ class _Desk:
             if isinstance(notice, Compromised):
                 self._say_compromised(notice.receipt)
                 continue
-            name = await trio.to_thread.run_sync(self.store.label, notice.file_id)
-            say(
-                f"WARNING: somebody at {notice.path.remote} used an old credential of "
-                f"{one_line(name)}: a copied bootstrap file or a restored backup. If that was not "
-                "you, stop here, remove that device and pair it anew."
-            )
+            await self._alarm(notice)
+
+    async def _alarm(self, notice: CredentialReused) -> None:
+        """Tell it, and keep it for a user who does not look."""
+        await self._listener.pairings()  # comes after the writing of one that is just being made
+        name = await trio.to_thread.run_sync(self.store.label, notice.file_id)
+        alarm = alarm_of(notice, name)
+        try:
+            news = await trio.to_thread.run_sync(self._alarms.note, alarm)
+        except StoreError as error:
+            say(f"clawchat: {error}")
+            news = alarm
+        if news is not None:
+            say("\n".join(alarm_lines(told_of(news, name))))
 
     def _say_compromised(self, receipt: Receipt) -> None:
         name = self._names.get(receipt.file_id, receipt.file_id.hex()[:8])
@@ -396,6 +428,9 @@ class _Desk:
             await stream.send_message({"ok": True, "path": str(path), **self._current()})
         elif verb == "status":
             await stream.send_message({"ok": True, **await self._status()})
+        elif verb == "revoke":
+            told = await self._listener.forget(bytes.fromhex(str(message["id"])))
+            await stream.send_message({"ok": True, "told": told})
         elif verb == "panic":
             await stream.send_message({"ok": True, "receipts": await self._panic(message)})
         else:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import trio
 from cyclopts import Parameter
 
+from clawchat.cli.alarms import unread, unread_lines
 from clawchat.cli.device import Listener, choose, open_store, paired
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import exit_code, explain
@@ -34,7 +35,9 @@ async def status(
     """Report. Exits with 3, 4 or 5 when not paired, not linked, or without an agent."""
     store = open_store(state_dir)
     entries = await trio.to_thread.run_sync(paired, store)
-    serving = await _serving(listener_folder(security_dir, state_dir))
+    folder = listener_folder(security_dir, state_dir)
+    serving = await _serving(folder)
+    alarms = await unread(folder)
     if peer is not None:
         choose(store, peer)
     reports = [await _report(store, entry, entries, peer, offline=offline) for entry in entries]
@@ -43,9 +46,9 @@ async def status(
         code = ExitCode.NOT_PAIRED
     told = {"state_dir": str(store.folder.parent), "peers": [one for one, _ in reports]}
     if json:
-        put_json({**told, "serve": serving})
+        put_json({**told, "serve": serving, "alarms": alarms})
     else:
-        _print(told, serving)
+        _print(told, serving, alarms)
     return code
 
 
@@ -105,7 +108,9 @@ async def _agent(link: SharedLink) -> dict[str, Any]:
 # --- for people -------------------------------------------------------------------------------
 
 
-def _print(told: dict[str, Any], serving: dict[str, Any] | None) -> None:
+def _print(
+    told: dict[str, Any], serving: dict[str, Any] | None, alarms: list[dict[str, Any]]
+) -> None:
     lines = [f"state folder  {told['state_dir']}"]
     for peer in told["peers"]:
         lines += ["", *_peer_lines(peer)]
@@ -117,6 +122,8 @@ def _print(told: dict[str, Any], serving: dict[str, Any] | None) -> None:
             "nothing is set up here: `clawchat demo` shows how it works,",
             "`clawchat serve` makes this the agent's machine, `clawchat connect FILE` a device",
         ]
+    if alarms:
+        lines += ["", *unread_lines(alarms)]
     put(harmless("\n".join(lines)) + "\n")
 
 

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from typing import Any, TextIO
 
 JSON_VERSION = 1
@@ -45,6 +46,14 @@ def one_line(text: str) -> str:
 def describe(provider: str, model: str) -> str:
     """A provider and its model, for people."""
     return one_line(provider if model in ("", provider) else f"{provider} {model}")
+
+
+def clock(unix: int) -> str:
+    """A moment for people, in their own time."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix))
+    except (OverflowError, OSError, ValueError):  # no time this computer knows
+        return str(unix)
 
 
 def say(text: str) -> None:

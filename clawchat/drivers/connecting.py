@@ -41,10 +41,25 @@ BOOTSTRAP_FILE_MAX: Final = 2048  # bytes, PROTOCOL.md "Bootstrap file"
 LINK: Final = 1  # the endpoint of a dialer carries one link
 WILDCARDS: Final = {4: "0.0.0.0", 6: "::"}  # noqa: S104
 
+FILE_USED: Final = (
+    "this bootstrap file was redeemed before, by another device or by an earlier state of this one,"
+    " and a file is good for one. If you did not pair another device with it, somebody else has the"
+    " file and its key"
+)
 SUPERSEDED_TEXT: Final = (
-    "the listener has seen a newer credential of this device: its state was copied to, or restored"
-    " from, another place. If that was not you, remove the device at the listener; to use this"
-    " one, pair it again with a new bootstrap file"
+    "the listener has seen a newer credential of this device: what is kept here was restored from a"
+    " backup, or it was copied and the copy is in use. If you restored nothing, somebody else uses"
+    " a copy of this device's folder"
+)
+
+FILE_KNOWN: Final = (
+    "this file was not used or replaced already (by another device, by a newer file, or because"
+    " the listener was restarted): a new file would help"
+)
+KNOWN: Final = (
+    "it still knows this device: not if the device was removed there, if either side's folder was"
+    " restored from an old backup, or if a copy of this one is in use. Pairing anew with a new"
+    " bootstrap file would help"
 )
 
 log = logging.getLogger("clawchat")
@@ -76,6 +91,7 @@ async def connect(
     `LinkClosed` when no link came about, with what to check next.
     """
     entry, expires = await trio.to_thread.run_sync(_prepare, target, store, key)
+    fresh = _is_unconfirmed(entry.pairing)
     known = tuple(candidates) or entry.candidates
     if not known:
         raise StoreError(
@@ -96,7 +112,7 @@ async def connect(
             # Whatever is secret belongs to the endpoint now, which knows when to wipe it.
             del target, key, identity, config, entry, pairing
             try:
-                await _established(peer, known, expires, timeout)
+                await _established(peer, known, fresh, expires, timeout)
                 await runner.in_thread(store.reached, file_id, peer.remote)
                 yield peer
                 await peer.drain()
@@ -182,7 +198,14 @@ def _paths(runner: Runner, known: Sequence[Address]) -> tuple[Path, ...]:
     )
 
 
-async def _established(peer: Peer, known: Sequence[Address], expires: int, timeout: float) -> None:
+def _is_unconfirmed(pairing: Pairing) -> bool:
+    """Whether no listener has ever proved that it paired us: all there is came from a file."""
+    return pairing.credentials[-1].generation == 0
+
+
+async def _established(
+    peer: Peer, known: Sequence[Address], fresh: bool, expires: int, timeout: float
+) -> None:
     try:
         with trio.fail_after(timeout):
             await peer.wait_established()
@@ -191,7 +214,8 @@ async def _established(peer: Peer, known: Sequence[Address], expires: int, timeo
         pass
     except LinkClosed as error:
         if error.code == CloseCode.SUPERSEDED:
-            raise LinkClosed(error.code, SUPERSEDED_TEXT, by_peer=error.by_peer) from None
+            text = FILE_USED if fresh else SUPERSEDED_TEXT
+            raise LinkClosed(error.code, text, by_peer=error.by_peer) from None
         if error.code != CloseCode.TIMEOUT:
             raise
     if expires and expires < time():
@@ -200,12 +224,12 @@ async def _established(peer: Peer, known: Sequence[Address], expires: int, timeo
             " newest clawchat-current.sec from it (a file is valid for 11 minutes)"
         ) from None
     where = ", ".join(str(address) for address in known)
-    raise LinkClosed(CloseCode.TIMEOUT, _silence(where, expires, timeout)) from None
+    raise LinkClosed(CloseCode.TIMEOUT, _silence(where, fresh, timeout)) from None
 
 
-def _silence(where: str, expires: int, timeout: float) -> str:
-    what = "this file was not used or replaced already" if expires else "it still knows this device"
+def _silence(where: str, fresh: bool, timeout: float) -> str:
+    """A listener says nothing to who lacks a credential of its own, so this is all we can know."""
     return (
         f"no answer from {where} within {timeout:g} s. Check that the listener is running there,"
-        f" that its firewall lets UDP in on that port, and that {what}"
+        f" that its firewall lets UDP in on that port, and that {FILE_KNOWN if fresh else KNOWN}"
     )

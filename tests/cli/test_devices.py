@@ -1,0 +1,224 @@
+"""`clawchat devices`: a user looks who is paired, gives names, and ends pairings for good."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clawchat.cli.bootstrap_key import new_key
+from tests.cli.machine import Background, Machine
+from tests.cli.test_conversation import published
+
+KEY = new_key()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Machine]:
+    with Machine(tmp_path / "server", CLAWCHAT_BOOTSTRAP_KEY=KEY) as machine:
+        yield machine
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Machine]:
+    with Machine(tmp_path / "device", CLAWCHAT_BOOTSTRAP_KEY=KEY) as machine:
+        yield machine
+
+
+def paired(server: Machine, device: Machine) -> Background:
+    serve = server.start("serve", "--ip", "127.0.0.1")
+    serve.wait_for("bootstrap file published")
+    redeem(server, device)
+    return serve
+
+
+def redeem(server: Machine, device: Machine) -> None:
+    file = device.home / "copied.sec"
+    shutil.copy(published(server), file)
+    done = device.run("connect", str(file), "--once", "--name", "home")
+    assert done.returncode == 0, done.stderr
+
+
+def stores(machine: Machine, role: str) -> list[Path]:
+    return sorted((machine.home / "state" / role / "pairings").glob("*.json"))
+
+
+def test_both_sides_list_each_other_with_what_tells_them_apart(
+    server: Machine, device: Machine
+) -> None:
+    serve = paired(server, device)
+    holder = device.start("connect")
+    holder.wait_for("linked with")
+    told = server.json("devices")
+    (ours,) = told["devices"]
+    assert told["listeners"] == told["alarms"] == []
+    assert (ours["link"], ours["generation"]) == ("up", 2)
+    assert ours["remote"].startswith("127.0.0.1:")
+    back = device.json("devices")
+    (theirs,) = back["listeners"]
+    assert back["devices"] == []
+    assert (theirs["name"], theirs["link"], theirs["generation"]) == ("home", "up", 2)
+    assert theirs["fingerprint"] in serve.said
+    assert back["fingerprint"] == ours["fingerprint"]  # what two people compare
+    assert theirs["id"] == ours["id"]
+    for one in (ours, theirs):
+        assert one["paired"] <= one["seen"]
+    page = server.run("devices").stdout
+    assert [line.split()[0] for line in page.splitlines()] == ["DEVICE", ours["name"]]
+    assert "now" in page
+    assert device.run("disconnect").returncode == 0
+    serve.wait_for("device left")
+    (ours,) = server.json("devices")["devices"]
+    assert ours["link"] == "down"
+    assert serve.interrupt() == 0
+    (off,) = server.json("devices")["devices"]
+    assert off["link"] is None
+    assert off["seen"] >= ours["seen"]
+
+
+def test_a_device_gets_a_name_whether_or_not_the_listener_runs(
+    server: Machine, device: Machine
+) -> None:
+    serve = paired(server, device)
+    (one,) = server.json("devices")["devices"]
+    assert server.run("devices", "name", one["fingerprint"][:7], "my phone").returncode == 0
+    assert [found["name"] for found in server.json("devices")["devices"]] == ["my phone"]
+    assert device.run("ping", "-c", "1").returncode == 0
+    serve.wait_for("device is back: my phone")
+    assert serve.interrupt() == 0
+    assert server.run("devices", "name", "my phone", "phone").returncode == 0
+    assert device.run("devices", "name", "home", "the agent").returncode == 0
+    server.start("serve", "--ip", "127.0.0.1").wait_for("paired with  phone")
+    assert device.run("ping", "-c", "1", "--peer", "the agent").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", " phone", "x" * 41, "two\nlines", "\x1b[2J", "a\u202eb", "zero\u200bwidth"],
+    ids=["none", "space", "long", "line", "escape", "direction", "invisible"],
+)
+def test_a_name_that_could_deceive_or_spoil_the_screen_is_refused(
+    server: Machine, device: Machine, wrong: str
+) -> None:
+    # No listener is needed for this: the name is looked at first.
+    done = server.run("devices", "name", "anything", wrong)
+    assert done.returncode == 2
+    assert "1 to 40 printable characters" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_a_revoked_device_is_told_what_happened_and_stays_out(
+    server: Machine, device: Machine
+) -> None:
+    serve = paired(server, device)
+    holder = device.start("connect")
+    holder.wait_for("linked with")
+    (kept,) = stores(server, "listener")
+    backup = kept.read_bytes()
+    (one,) = server.json("devices")["devices"]
+    told = server.json("devices", "revoke", one["name"], "--yes")
+    assert (told["id"], told["told"]) == (one["id"], True)
+    assert holder.process.wait(20) == 4
+    assert "revoked this device" in holder.said
+    assert "clawchat sec new" in holder.said
+    assert stores(server, "listener") == stores(device, "device") == []
+    done = device.run("send", "hello?")
+    assert done.returncode == 3
+    assert "home was revoked by the listener" in done.stderr
+    assert serve.process.poll() is None
+    # Another file pairs it again; a restored backup does not.
+    assert server.run("sec", "new").returncode == 0
+    redeem(server, device)
+    kept.write_bytes(backup)
+    assert serve.interrupt() == 0
+    again = server.run("serve", "--ip", "127.0.0.1")
+    assert again.returncode == 7
+    assert "revoked" in again.stderr
+    assert str(kept) in again.stderr
+
+
+def test_a_device_is_revoked_while_nothing_runs(server: Machine, device: Machine) -> None:
+    serve = paired(server, device)
+    assert serve.interrupt() == 0
+    (one,) = server.json("devices")["devices"]
+    done = server.run("devices", "revoke", one["id"][:6], "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "not told" in done.stdout
+    assert stores(server, "listener") == []
+    serve = server.start("serve", "--ip", "127.0.0.1")
+    serve.wait_for("bootstrap file published")
+    assert len(stores(device, "device")) == 1, "nobody could tell it"
+    assert "was revoked by the listener" in server.run("devices").stderr
+
+
+def test_of_two_devices_the_one_that_is_meant_is_revoked(
+    server: Machine, device: Machine, tmp_path: Path
+) -> None:
+    paired(server, device)
+    with Machine(tmp_path / "other", CLAWCHAT_BOOTSTRAP_KEY=KEY) as other:
+        assert server.run("sec", "new").returncode == 0
+        redeem(server, other)
+        first, second = server.json("devices")["devices"]
+        assert server.run("devices", "name", first["name"], second["id"][:4]).returncode == 0
+        both = server.run("devices", "revoke", second["id"][:4], "--yes")
+        assert both.returncode == 2
+        assert first["fingerprint"] in both.stderr
+        assert second["fingerprint"] in both.stderr
+        none = server.run("devices", "revoke", "laptop", "--yes")
+        assert none.returncode == 3
+        assert second["name"] in none.stderr
+        asked = server.run("devices", "revoke", second["name"])
+        assert asked.returncode == 2
+        assert "--yes" in asked.stderr
+        assert len(stores(server, "listener")) == 2
+        assert server.run("devices", "revoke", second["name"], "--yes").returncode == 0
+        assert device.run("ping", "-c", "1").returncode == 0
+        (left,) = server.json("devices")["devices"]
+        assert left["id"] == first["id"]
+
+
+def test_a_device_forgets_its_listener(server: Machine, device: Machine) -> None:
+    paired(server, device)
+    holder = device.start("connect")
+    holder.wait_for("linked with")
+    wrong = device.run("devices", "revoke", "home", "--yes")
+    assert wrong.returncode == 2
+    assert "clawchat devices forget" in wrong.stderr
+    done = device.run("devices", "forget", "home", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "clawchat devices revoke" in done.stderr
+    assert holder.process.wait(20) == 0
+    assert stores(device, "device") == []
+    assert len(stores(server, "listener")) == 1
+    assert "home was forgotten here" in device.run("ping").stderr
+    (one,) = server.json("devices")["devices"]
+    not_here = server.run("devices", "forget", one["name"], "--yes")
+    assert not_here.returncode == 2
+    assert "clawchat devices revoke" in not_here.stderr
+
+
+def test_a_device_that_pairs_anew_keeps_its_name_and_gives_up_its_old_pairing(
+    server: Machine, device: Machine
+) -> None:
+    """Else a copy of the old one would go on to be accepted."""
+    serve = paired(server, device)
+    (one,) = server.json("devices")["devices"]
+    assert server.run("devices", "name", one["name"], "phone").returncode == 0
+    assert server.run("sec", "new").returncode == 0
+    redeem(server, device)
+    serve.wait_for("phone is paired anew")
+    (left,) = server.json("devices")["devices"]
+    assert left["name"] == "phone"
+    assert left["id"] != one["id"]
+    assert device.run("ping", "-c", "1").returncode == 0
+
+
+def test_a_machine_without_pairings_says_how_to_make_one(device: Machine) -> None:
+    for command in (["devices"], ["devices", "revoke", "phone"], ["devices", "name", "a", "b"]):
+        done = device.run(*command)
+        assert done.returncode == 3
+        assert "clawchat connect FILE" in done.stderr
+    assert device.json("devices")["devices"] == []
+    assert "no warning" in device.run("devices", "ack").stderr
