@@ -18,6 +18,7 @@ from clawchat.core.actions import Closed, CredentialReused
 from clawchat.drivers import connecting
 from clawchat.drivers.locks import StoreBusy
 from clawchat.drivers.sockets import UdpSocket
+from clawchat.drivers.store import Ending
 from clawchat.errors import (
     BootstrapError,
     BootstrapExpired,
@@ -420,16 +421,31 @@ async def test_what_was_sent_on_an_ended_stream_arrives_although_we_leave(place:
         assert b"".join(got) == data
 
 
-async def test_a_forgotten_device_is_closed_and_refused(place: Place) -> None:
+async def test_a_forgotten_device_is_closed_and_refused(place: Place, tmp_path: Path) -> None:
     async with place.serving() as listener:
         async with clawchat.connect(place.file, key=KEY, store=place.dialer) as peer:
             await peer.ping()
-            await listener.forget(peer.file_id)
+            copytree(place.dialer.folder, tmp_path / "backup")
+            assert await listener.forget(peer.file_id)
             assert (await peer.wait_closed()).code == CloseCode.REVOKED
         assert not await listener.pairings()
+        assert place.dialer.entries() == []
+        assert [ended.why for ended in place.dialer.ended()] == [Ending.REVOKED]
+        backup = Store(tmp_path / "backup")
         with pytest.raises(LinkClosed, match="knows this device"):
-            async with clawchat.connect(place.entry(), store=place.dialer, timeout=0.5):  # type: ignore[arg-type]
+            async with clawchat.connect(backup.load()[0], store=backup, timeout=0.5):
                 pass
+
+
+async def test_a_device_without_a_link_is_forgotten_untold(place: Place) -> None:
+    async with place.serving(echo=False) as listener:
+        async with clawchat.connect(place.file, key=KEY, store=place.dialer) as peer:
+            await peer.ping()
+        other = await listener.accept()
+        await other.wait_closed()
+        assert not await listener.forget(other.file_id)
+        assert not await listener.pairings()
+        assert len(place.dialer.entries()) == 1
 
 
 # --- using a link -------------------------------------------------------------------------------
