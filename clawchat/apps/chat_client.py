@@ -18,6 +18,7 @@ import json
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -33,6 +34,7 @@ from clawchat.apps.problems import Problem, ProblemError
 PATIENCE: Final = 60.0  # seconds without any success before an error is passed on
 PAUSE_MIN, PAUSE_MAX = 0.2, 5.0  # seconds between two attempts; doubled each time
 ANSWER_SECONDS: Final = 70.0  # for an ordinary request: the gateway gives up at 60
+END_SECONDS: Final = 0.5  # the end of an event stream follows its last event at once
 SILENCE_SECONDS: Final = 45.0  # three heartbeats of an event stream
 
 PASSING: Final = frozenset({"agent-down", "agent-died", "agent-too-slow", "too-many-requests"})
@@ -311,6 +313,7 @@ class RunEvents:
         event = self._waiting.popleft()
         self._after = event.id
         if isinstance(event, LastEvent):
+            await self._read_to_end()
             await self.aclose()
         return event
 
@@ -330,6 +333,14 @@ class RunEvents:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    async def _read_to_end(self) -> None:
+        """The agent says no more: let it end the answer, so that we need not say that we do."""
+        pieces = self._pieces
+        if pieces is not None:
+            with trio.move_on_after(END_SECONDS), suppress(httpx2.TransportError):
+                while await anext(pieces, None) is not None:
+                    pass
 
     async def _read(self) -> None:
         """Wait for some bytes, after connecting if need be. Raises `httpx2.TransportError`."""

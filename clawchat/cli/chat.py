@@ -43,22 +43,29 @@ async def chat(
     *,
     conversation: options.Conversation = None,
     new: Annotated[bool, Parameter(negative="", help="Begin a new conversation.")] = False,
+    no_shape: options.NoShape = False,
     peer: options.PeerName = None,
     state_dir: options.StateDir = None,
 ) -> int:
     """Chat until the user leaves."""
     if new and conversation is not None:
         raise Usage("--new and --conversation exclude each other: choose one")
-    return await run_chat(state_dir, peer, None if new else conversation or LAST)
+    wanted = None if new else conversation or LAST
+    return await run_chat(state_dir, peer, wanted, shaped=not no_shape)
 
 
-async def run_chat(state: Path | None, peer: str | None, conversation: str | None) -> int:
+async def run_chat(
+    state: Path | None, peer: str | None, conversation: str | None, *, shaped: bool = True
+) -> int:
     """The chat of `clawchat chat` and `clawchat demo`; the exit code."""
     code: int = ExitCode.OK
     async with open_prompt() as prompt:
         with trio.CancelScope() as whole:
             prompt.interrupted = whole.cancel
-            async with the_link(state, peer, prompt.note) as link, agent_client(link) as client:
+            async with (
+                the_link(state, peer, prompt.note) as link,
+                agent_client(link, shaped=shaped) as client,
+            ):
                 code = await Chat(prompt, link, client, whole).run(conversation)
         if whole.cancelled_caught:
             raise Cancelled("")

@@ -78,7 +78,9 @@ class Link(Protocol):
     @property
     def remote(self) -> Address: ...
     def stats(self) -> LinkStats: ...
-    async def open_stream(self, *, bulk: bool = False) -> trio.abc.HalfCloseableStream: ...
+    async def open_stream(
+        self, *, bulk: bool = False, shaped: bool = False
+    ) -> trio.abc.HalfCloseableStream: ...
     async def ping(self) -> float: ...
     async def rotate_keys(self) -> int: ...
     async def declare_compromised(
@@ -241,9 +243,11 @@ class Holder:
         why = f": {self._trouble}" if self._trouble else ""
         raise LinkClosed(CloseCode.TIMEOUT, f"no link to {self.name} yet{why}")
 
-    async def open_stream(self, *, bulk: bool = False) -> trio.abc.HalfCloseableStream:
+    async def open_stream(
+        self, *, bulk: bool = False, shaped: bool = False
+    ) -> trio.abc.HalfCloseableStream:
         """A stream of the link."""
-        return await self._over_a_link(lambda link: link.open_stream(bulk=bulk))
+        return await self._over_a_link(lambda link: link.open_stream(bulk=bulk, shaped=shaped))
 
     async def _over_a_link(self, use: Callable[[Link], Awaitable[T]]) -> T:
         """Use the link; when it ends meanwhile, the next one. Raises as `link` does."""
@@ -288,7 +292,9 @@ class Holder:
                 await stream.send_message({"ok": True})
                 self.stop()
             elif message.get("verb") == "stream":
-                lent = await self.open_stream(bulk=bool(message.get("bulk")))
+                lent = await self.open_stream(
+                    bulk=bool(message.get("bulk")), shaped=bool(message.get("shaped"))
+                )
                 await stream.send_message({"ok": True})
                 await splice(lent, stream)
             elif message.get("verb") == "panic":

@@ -13,7 +13,7 @@ from clawchat.apps.events import LastEvent, RunCancelled, RunFailed, RunFinished
 from clawchat.apps.problems import ProblemError
 from clawchat.cli.device import the_link
 from clawchat.cli.failures import AgentTrouble, Cancelled, Usage
-from clawchat.cli.options import Json, PeerName, StateDir
+from clawchat.cli.options import Json, NoShape, PeerName, StateDir
 from clawchat.cli.talk import agent_client, find_conversation
 from clawchat.cli.terminal import harmless, put, put_json, say, stdin_is_terminal
 from clawchat.cli.until_stopped import until_stopped
@@ -34,6 +34,7 @@ async def send(
         ),
     ] = None,
     json: Json = False,
+    no_shape: NoShape = False,
     peer: PeerName = None,
     state_dir: StateDir = None,
 ) -> None:
@@ -43,7 +44,7 @@ async def send(
     async with (
         until_stopped(),
         the_link(state_dir, peer, say) as link,
-        agent_client(link) as client,
+        agent_client(link, shaped=not no_shape) as client,
     ):
         found = await find_conversation(client, conversation)
         where = found or await client.create_conversation()

@@ -51,11 +51,13 @@ class SharedLink:
         """Whether this very process holds the link."""
         return self._holder is not None
 
-    async def open_stream(self, *, bulk: bool = False) -> trio.abc.HalfCloseableStream:
+    async def open_stream(
+        self, *, bulk: bool = False, shaped: bool = False
+    ) -> trio.abc.HalfCloseableStream:
         """A stream to the listener. Raises `LinkClosed` or a `UserError`."""
-        found = await self._reach({"verb": "stream", "bulk": bulk})
+        found = await self._reach({"verb": "stream", "bulk": bulk, "shaped": shaped})
         if isinstance(found, Holder):
-            return await found.open_stream(bulk=bulk)
+            return await found.open_stream(bulk=bulk, shaped=shaped)
         return found[1]
 
     async def ask(self, message: Message) -> Message:

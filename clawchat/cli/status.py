@@ -99,7 +99,7 @@ def _trim(answer: dict[str, Any]) -> dict[str, Any]:
 async def _agent(link: SharedLink) -> dict[str, Any]:
     from clawchat.cli.talk import agent_client, plainly
 
-    async with agent_client(link) as client:
+    async with agent_client(link, shaped=False) as client:
         with plainly():
             info = await client.agent()
     return {"provider": info.provider, "model": info.model}

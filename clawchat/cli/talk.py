@@ -22,14 +22,16 @@ LAST = "last"  # as a conversation's name: the one used most recently
 
 
 @asynccontextmanager
-async def agent_client(link: SharedLink) -> AsyncIterator[AgentClient]:
+async def agent_client(link: SharedLink, *, shaped: bool = True) -> AsyncIterator[AgentClient]:
     """A client of the agent behind `link`, which answered just now.
+
+    What is said both ways is `shaped`, unless the user wants it otherwise.
 
     Raises `LinkClosed` or a `UserError` at once when there is no link, `AgentTrouble` when the
     link is fine but no agent answers; later failures are tried again for `PATIENCE`.
     """
     await link.ask({"verb": "status"})
-    transport = LinkTransport(link)
+    transport = LinkTransport(link, shaped=shaped)
     async with httpx2.AsyncClient(transport=transport, base_url="http://agent") as http:
         with plainly():
             await AgentClient(http, patience=0).health()

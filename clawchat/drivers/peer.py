@@ -164,17 +164,20 @@ class Peer:
 
     # --- streams ------------------------------------------------------------------------------
 
-    async def open_stream(self, *, bulk: bool = False) -> LinkStream:
+    async def open_stream(self, *, bulk: bool = False, shaped: bool = False) -> LinkStream:
         """A new stream. The peer hears of it with the first bytes sent (or the end).
 
-        `bulk` streams yield to the others. When the peer's grant of streams is used up, the
-        first `send_all` waits for another.
+        `bulk` streams yield to the others. With `shaped`, sizes and times of what we send tell
+        an observer little (`LinkStream.shape`); the peer decides the same for its own side. When
+        the peer's grant of streams is used up, the first `send_all` waits for another.
         """
         await trio.lowlevel.checkpoint()
         self._check_open()
         kind = StreamClass.BULK if bulk else StreamClass.INTERACTIVE
         self._sequence += 1
-        stream = LinkStream(self, stream_id(self._sequence, kind, dialer=self.dialer))
+        stream = LinkStream(
+            self, stream_id(self._sequence, kind, dialer=self.dialer), shaped=shaped
+        )
         self._streams[stream.id] = stream
         return stream
 

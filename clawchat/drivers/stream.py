@@ -46,11 +46,12 @@ class LinkStream(trio.abc.HalfCloseableStream):
     two tasks use the same direction at once.
     """
 
-    def __init__(self, peer: Peer, stream: int) -> None:
+    def __init__(self, peer: Peer, stream: int, *, shaped: bool = False) -> None:
         self.id: Final = stream
         self.peer: Final = peer
         self.reset_code: int | None = None  # the peer gave up sending, with this code
         self.stop_code: int | None = None  # the peer wants no more of ours, with this code
+        self.shaped = shaped  # what we send leaves in cells
         bulk = stream >> 1 & 1 == StreamClass.BULK
         self._bound = UNACKNOWLEDGED_MAX_BULK if bulk else UNACKNOWLEDGED_MAX
         self._chunks: deque[Buffer] = deque()
@@ -74,6 +75,15 @@ class LinkStream(trio.abc.HalfCloseableStream):
     def ended(self) -> bool:
         """Whether this side has said that it sends no more."""
         return self._sent_end
+
+    def shape(self) -> None:
+        """Let what is sent from now on leave in cells of one size on a beat, to the stream's end.
+
+        An observer then learns little of how it was written (docs/threat-model.md). It costs
+        10 kB a second while something is said and up to as long again, a token is late by at
+        most 50 ms, and more than 9 kB at once by about a second.
+        """
+        self.shaped = True
 
     def __repr__(self) -> str:
         kind = "bulk" if self.bulk else "interactive"
@@ -139,6 +149,15 @@ class LinkStream(trio.abc.HalfCloseableStream):
         if self.stop_code is not None:
             raise trio.BrokenResourceError(self._stopped_text())
 
+    async def wait_unwanted(self) -> None:
+        """Wait until nothing that is sent here would be read any more, and return.
+
+        This is when the peer stopped the stream, or the link or this end of it is closed.
+        """
+        await trio.lowlevel.checkpoint()
+        while not self._closed and self.stop_code is None and self.peer.closed is None:
+            await self._writable.park()
+
     def _begin_sending(self, *, again: bool = False) -> None:
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
@@ -176,7 +195,7 @@ class LinkStream(trio.abc.HalfCloseableStream):
         """Hand `data` to the core. False: no room or no grant yet, wait and try again."""
         self._check_sendable()
         try:
-            self.peer.handle(Write(self.peer.link, self.id, data, end))
+            self.peer.handle(Write(self.peer.link, self.id, data, end, self.shaped))
         except (BufferFull, StreamLimit):
             return False
         except (UnknownLink, UnknownStream) as error:

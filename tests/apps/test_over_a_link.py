@@ -25,6 +25,8 @@ from clawchat.apps.gateway import parse_agent_url, relay
 from clawchat.apps.http import LinkTransport
 from clawchat.apps.problems import ProblemError
 from clawchat.core.crypto.suite import public_key
+from clawchat.core.endpoint import Endpoint
+from clawchat.core.events import Event, ResetStream, StopStream, Write
 from tests.apps.scripted import Scripted, until
 
 KEY = clawchat.BootstrapKey.from_base64url("A" * 43)
@@ -53,15 +55,17 @@ async def open_link(folder: Path, agent_url: str) -> AsyncIterator[clawchat.Peer
             nursery.cancel_scope.cancel()
 
 
-def client_of(peer: clawchat.Peer) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(transport=LinkTransport(peer), base_url="http://agent")
+def client_of(peer: clawchat.Peer, *, shaped: bool = False) -> httpx2.AsyncClient:
+    transport = LinkTransport(peer, shaped=shaped)
+    return httpx2.AsyncClient(transport=transport, base_url="http://agent")
 
 
-async def test_a_reply_streams_over_an_encrypted_link(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shaped", [False, True])
+async def test_a_reply_streams_over_an_encrypted_link(tmp_path: Path, shaped: bool) -> None:
     async with (
         open_agent(tmp_path / "agent", Echo(pause=0.001), port=0) as agent,
         open_link(tmp_path, agent.url) as peer,
-        client_of(peer) as http,
+        client_of(peer, shaped=shaped) as http,
     ):
         client = AgentClient(http)
         conversation = await client.create_conversation()
@@ -97,11 +101,44 @@ async def test_large_messages_and_many_requests_at_a_time_pass(tmp_path: Path) -
         assert sorted(event.text for event in last if isinstance(event, RunFinished)) == texts
 
 
-async def test_a_client_that_leaves_is_noticed_by_the_agent_at_once(tmp_path: Path) -> None:
+async def test_both_sides_of_a_shaped_request_leave_in_cells_and_its_end_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever resets or stops a stream when the answer is over tells when that is."""
+    written: list[Write] = []
+    ended: list[Event] = []
+    handle = Endpoint.handle
+
+    def noting(endpoint: Endpoint, event: Event, now: int) -> None:
+        if isinstance(event, Write):
+            written.append(event)
+        elif isinstance(event, ResetStream | StopStream):
+            ended.append(event)
+        handle(endpoint, event, now)
+
+    monkeypatch.setattr(Endpoint, "handle", noting)
+    async with (
+        open_agent(tmp_path / "agent", Echo(pause=0.02), port=0) as agent,
+        open_link(tmp_path, agent.url) as peer,
+        client_of(peer, shaped=True) as http,
+    ):
+        client = AgentClient(http)
+        conversation = await client.create_conversation()
+        async with client.send(conversation.id, "a few words of no matter") as events:
+            assert [event async for event in events]
+        assert {event.link > 0 for event in written} == {True, False}
+        assert all(event.shaped for event in written)
+        assert ended == []
+
+
+@pytest.mark.parametrize("shaped", [False, True])
+async def test_a_client_that_leaves_is_noticed_by_the_agent_at_once(
+    tmp_path: Path, shaped: bool
+) -> None:
     async with (
         open_agent(tmp_path / "agent", Scripted(), port=0) as agent,
         open_link(tmp_path, agent.url) as peer,
-        client_of(peer) as http,
+        client_of(peer, shaped=shaped) as http,
     ):
         client = AgentClient(http)
         conversation = await client.create_conversation()

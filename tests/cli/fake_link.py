@@ -35,6 +35,7 @@ class FakeLink:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self.phase = "live"
+        self.opened: list[dict[str, bool]] = []
         self._said = Feed[Notice]()
         self._closed: Closed | None = None
         self._over = trio.Event()
@@ -51,9 +52,12 @@ class FakeLink:
         path = Path(HERE, THERE)
         return LinkStats(self.phase, 0, 1, path, 10**6, 10**6, 1200, 1 << 16, 0, 1, 1, 0, 0, 0)
 
-    async def open_stream(self, *, bulk: bool = False) -> trio.abc.HalfCloseableStream:
+    async def open_stream(
+        self, *, bulk: bool = False, shaped: bool = False
+    ) -> trio.abc.HalfCloseableStream:
         if self._closed is not None:
             raise trio.BrokenResourceError("the link is gone")
+        self.opened.append({"bulk": bulk, "shaped": shaped})
         near, far = memory_stream_pair()
         await self._nursery.start(self._echo, far)
         return near

@@ -86,6 +86,18 @@ async def test_a_second_command_uses_the_link_of_the_first(device: Device) -> No
     assert len(device.network.links) == 1
 
 
+async def test_how_a_stream_shall_leave_is_told_to_whoever_holds_the_link(device: Device) -> None:
+    async with device.command() as first, device.command() as second:
+        for link in (first, second):
+            async with await link.open_stream(shaped=True):
+                pass
+            async with await link.open_stream(bulk=True):
+                pass
+        (held,) = device.network.links
+    shaped, bulk = {"bulk": False, "shaped": True}, {"bulk": True, "shaped": False}
+    assert held.opened == [shaped, bulk, shaped, bulk]
+
+
 async def test_two_commands_that_start_at_the_same_moment_make_one_link(device: Device) -> None:
     async with device.command() as first, device.command() as second, trio.open_nursery() as both:
         both.start_soon(ask_echo, first, b"one")

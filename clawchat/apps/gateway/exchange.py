@@ -18,7 +18,7 @@ import trio
 from attrs import frozen
 
 from clawchat.apps.gateway.agent_address import AgentAddress
-from clawchat.apps.gateway.headers import request_headers, response_headers
+from clawchat.apps.gateway.headers import prefers_shaped, request_headers, response_headers
 from clawchat.apps.gateway.refusals import (
     AGENT_DIED,
     AGENT_TOO_SLOW,
@@ -151,6 +151,10 @@ class Exchange:
             raise trio.BrokenResourceError("the stream ended before a request")
         if event.method == b"CONNECT" or not event.target.startswith(b"/"):
             raise _Stop(UNSUPPORTED)
+        if prefers_shaped(event.headers):
+            shape = getattr(self.stream, "shape", None)
+            if shape is not None:
+                shape()
         return event
 
     async def next_from_peer(self) -> object:
@@ -257,9 +261,14 @@ class _Upload:
         return True
 
     async def _watch(self) -> None:
-        """Returns when the peer half-closes, which it may; raises when it resets."""
-        if await self._exchange.stream.receive_some(PIECE):
+        """Raises when the peer resets, or half-closes (which it may) and then stops the answer."""
+        stream = self._exchange.stream
+        if await stream.receive_some(PIECE):
             raise trio.BrokenResourceError(ONE_REQUEST)
+        wait_unwanted = getattr(stream, "wait_unwanted", None)
+        if wait_unwanted is not None:
+            await wait_unwanted()
+            raise trio.BrokenResourceError("the peer wants no answer any more")
 
 
 async def _close(stream: trio.abc.HalfCloseableStream, *, whole: bool) -> None:

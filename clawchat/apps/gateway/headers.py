@@ -61,6 +61,15 @@ def response_headers(received: Iterable[tuple[bytes, bytes]]) -> Headers:
     return [*passed, *_framing(received), (b"connection", b"close")]
 
 
+def prefers_shaped(received: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether the peer asks that sizes and times of its answer's packets tell nothing."""
+    return any(
+        b"shaped" in [one.strip().lower() for one in value.split(b",")]
+        for field, value in received
+        if field == b"prefer"
+    )
+
+
 def _end_to_end(received: Headers) -> Headers:
     named = {
         option.strip().lower()
