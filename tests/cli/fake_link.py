@@ -36,6 +36,7 @@ class FakeLink:
         self._nursery = nursery
         self.phase = "live"
         self.opened: list[dict[str, bool]] = []
+        self.answers = True  # whether the other end does
         self._said = Feed[Notice]()
         self._closed: Closed | None = None
         self._over = trio.Event()
@@ -79,6 +80,9 @@ class FakeLink:
         await trio.aclose_forcefully(far)
 
     async def ping(self) -> float:
+        if not self.answers:
+            await self._over.wait()
+            raise trio.BrokenResourceError("the link is gone: timeout")
         return 0.005
 
     async def rotate_keys(self) -> int:

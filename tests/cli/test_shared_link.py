@@ -145,10 +145,10 @@ async def test_a_lost_link_is_made_again_and_both_are_told(device: Device, quick
     ]
 
 
-async def test_a_device_that_was_replaced_or_forgotten_does_not_dial_again(
+async def test_a_device_that_was_replaced_revoked_or_refused_does_not_dial_again(
     device: Device,
 ) -> None:
-    for code in (CloseCode.REPLACED, CloseCode.REVOKED):
+    for code in (CloseCode.REPLACED, CloseCode.REVOKED, CloseCode.SUPERSEDED):
         async with device.command() as link:
             await ask_echo(link, b"one")
             device.network.links[-1].die(code, "no more")
@@ -158,6 +158,45 @@ async def test_a_device_that_was_replaced_or_forgotten_does_not_dial_again(
                 with pytest.raises(LinkClosed, match="no more"):
                     await link.open_stream()
             assert len(device.network.links) == before
+
+
+async def test_a_device_that_is_refused_when_it_dials_again_says_why_to_every_command(
+    device: Device, quick: None
+) -> None:
+    """So ends a race for a bootstrap file for who came second: with a link that never answers."""
+    async with device.command() as link, trio.open_nursery() as nursery:
+        await ask_echo(link, b"one")
+        first = device.network.links[0]
+        first.answers = False
+        device.network.trouble = [LinkClosed(CloseCode.SUPERSEDED, "redeemed before")]
+
+        async def ping() -> None:
+            with pytest.raises(LinkClosed, match="redeemed before"):
+                await link.ask({"verb": "ping"})
+
+        nursery.start_soon(ping)
+        await trio.testing.wait_all_tasks_blocked()
+        first.die()
+    assert len(device.network.links) == 1
+
+
+async def test_a_ping_over_a_link_that_ends_is_made_over_the_next(
+    device: Device, quick: None
+) -> None:
+    async with device.command() as link, trio.open_nursery() as nursery:
+        await ask_echo(link, b"one")
+        first = device.network.links[0]
+        first.answers = False
+        answers: list[float] = []
+
+        async def ping() -> None:
+            answers.append((await link.ask({"verb": "ping"}))["rtt_ms"])
+
+        nursery.start_soon(ping)
+        await trio.testing.wait_all_tasks_blocked()
+        first.die()
+    assert answers == [5.0]
+    assert len(device.network.links) == 2
 
 
 async def test_a_link_that_only_lost_its_path_is_left_to_find_another(

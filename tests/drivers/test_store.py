@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from clawchat.core.credential import Address, Credential, Pairing, Superseded
 from clawchat.core.secret import Secret
 from clawchat.drivers import files
 from clawchat.drivers.locks import StoreBusy
-from clawchat.drivers.store import Store, default_folder
+from clawchat.drivers.store import Ending, Store, default_folder
 from clawchat.errors import StoreError
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are POSIX")
@@ -79,6 +80,83 @@ def test_a_saved_pairing_is_loaded_as_it_was(store: Store, generation: int, dial
     pairing = a_pairing(1, generation, dialer=dialer)
     store.save(pairing)
     assert Store(store.folder).load() == [pairing]
+
+
+def test_a_change_in_another_process_is_waited_for_and_not_undone(store: Store) -> None:
+    """Renaming reads, changes and writes: a generation that is saved meanwhile must stay."""
+    store.save(a_pairing(1, 3))
+    done: list[str] = []
+
+    def rename() -> None:
+        Store(store.folder).rename(bytes([1]) * 16, "phone")
+        done.append("renamed")
+
+    with store._changing():
+        thread = threading.Thread(target=rename)
+        thread.start()
+        thread.join(0.2)
+        assert not done
+        entry = store._found(bytes([1]) * 16)
+        assert entry is not None
+        store._write(evolve(entry, pairing=a_pairing(1, 4)))
+    thread.join()
+    (entry,) = store.entries()
+    assert (entry.name, entry.pairing.newest.generation) == ("phone", 4)
+
+
+def test_many_changes_at_once_are_all_kept(store: Store) -> None:
+    store.save(a_pairing(1, 0))
+    names = [f"name {number}" for number in range(20)]
+
+    def rename() -> None:
+        for name in names:
+            Store(store.folder).rename(bytes([1]) * 16, name)
+
+    thread = threading.Thread(target=rename)
+    thread.start()
+    for generation in range(1, 21):
+        store.save(a_pairing(1, generation))
+    thread.join()
+    (entry,) = store.entries()
+    assert (entry.name, entry.pairing.newest.generation) == (names[-1], 20)
+
+
+def test_when_a_device_was_last_seen_is_kept_beside_its_credentials(store: Store) -> None:
+    store.save(a_pairing(1, 2))
+    (entry,) = store.entries()
+    assert store.last_seen(entry) == entry.used
+    before = (store.folder / "pairings" / f"{'01' * 16}.json").stat()
+    store.note_seen(bytes([1]) * 16)
+    marker = store.folder / "seen" / ("01" * 16)
+    os.utime(marker, (entry.used + 500, entry.used + 500))
+    assert store.last_seen(entry) == entry.used + 500
+    after = (store.folder / "pairings" / f"{'01' * 16}.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    store.remove(bytes([1]) * 16)
+    assert not marker.exists()
+    store.note_seen(bytes([1]) * 16)
+    assert not marker.exists(), "nobody is paired under this id any more"
+
+
+@pytest.mark.parametrize("why", list(Ending))
+def test_what_was_ended_says_who_ended_it_and_when(store: Store, why: Ending) -> None:
+    store.save(a_pairing(1, 2))
+    store.rename(bytes([1]) * 16, "home")
+    store.destroy(bytes([1]) * 16, why)
+    (ended,) = store.ended()
+    assert (ended.name, ended.dialer, ended.why) == ("home", True, why)
+    assert ended.when > 0
+    with pytest.raises(StoreError, match=f"the pairing home was {why.value}"):
+        store.save(a_pairing(1, 3))
+
+
+def test_a_damaged_pairing_can_be_ended_too(store: Store) -> None:
+    store.save(a_pairing(1, 2))
+    path = store.folder / "pairings" / f"{'01' * 16}.json"
+    path.write_text("{")
+    store.destroy(bytes([1]) * 16, Ending.REVOKED)
+    assert not path.exists()
+    assert [ended.name for ended in store.ended()] == ["01010101"]
 
 
 def test_an_empty_folder_holds_no_pairings(store: Store) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from shutil import copytree
+from shutil import copy, copytree
 
 import pytest
 import trio
@@ -435,6 +435,68 @@ async def test_a_forgotten_device_is_closed_and_refused(place: Place, tmp_path: 
         with pytest.raises(LinkClosed, match="knows this device"):
             async with clawchat.connect(backup.load()[0], store=backup, timeout=0.5):
                 pass
+
+
+async def test_a_listener_restored_from_a_backup_is_silent_and_the_device_learns_what_may_be_wrong(
+    place: Place, tmp_path: Path
+) -> None:
+    pairings = place.listener.folder / "pairings"
+    async with place.serving():
+        async with clawchat.connect(place.file, key=KEY, store=place.dialer) as peer:
+            await peer.ping()
+        copytree(pairings, tmp_path / "backup")
+        for _ in range(2):
+            async with clawchat.connect(place.entry(), store=place.dialer) as peer:  # type: ignore[arg-type]
+                await peer.ping()
+    copytree(tmp_path / "backup", pairings, dirs_exist_ok=True)
+    async with place.serving() as listener:
+        here = [Address("127.0.0.1", listener.address.port)]
+        entry = place.entry()
+        with pytest.raises(LinkClosed, match="restored from an old backup") as caught:
+            async with clawchat.connect(
+                entry,  # type: ignore[arg-type]
+                store=place.dialer,
+                candidates=here,
+                timeout=1,
+            ):
+                pass
+        assert caught.value.code == CloseCode.TIMEOUT
+        assert "Pairing anew" in str(caught.value)
+
+
+async def test_a_file_that_is_met_with_silence_may_be_the_wrong_one(
+    place: Place, tmp_path: Path
+) -> None:
+    async with place.serving():
+        stale = tmp_path / "stale.sec"
+        copy(place.file, stale)
+    async with place.serving() as listener:
+        here = [Address("127.0.0.1", listener.address.port)]
+        with pytest.raises(LinkClosed, match="the listener was restarted"):
+            async with clawchat.connect(
+                stale, key=KEY, store=place.dialer, candidates=here, timeout=1
+            ):
+                pass
+
+
+async def test_a_file_that_another_device_redeemed_is_refused_with_the_reason(
+    place: Place, tmp_path: Path
+) -> None:
+    async with place.serving() as listener:
+        kept = tmp_path / "kept.sec"
+        copy(place.file, kept)
+        alarms = listener.notices()
+        async with clawchat.connect(kept, key=KEY, store=place.dialer) as peer:
+            await peer.ping()
+            await trio.sleep(0.1)  # the dialer settles: generation 0 is over
+            with pytest.raises(LinkClosed, match="was redeemed before") as caught:
+                async with clawchat.connect(kept, key=KEY, store=Store(tmp_path / "second")):
+                    pass
+            assert caught.value.code == CloseCode.SUPERSEDED
+            alarm = await anext(alarms)
+            assert isinstance(alarm, CredentialReused)
+            assert not alarm.same_device
+            assert await ask(peer, b"unharmed") == b"unharmed"
 
 
 async def test_a_device_without_a_link_is_forgotten_untold(place: Place) -> None:
