@@ -40,6 +40,7 @@ SUSPECT_PROBES: Final = 2  # unanswered probe timeouts until the path is suspect
 PROBE_FIRST: Final = 200 * MILLISECOND  # between path probes while a path is suspect
 PROBE_MAX: Final = 500 * MILLISECOND  # that wait doubles up to this, so that an end is noticed soon
 BUSY_QUIET: Final = SECOND  # with a stream open and nothing heard for this long, ask
+FOLLOW_EVERY: Final = 10 * MILLISECOND  # a peer that moves again is followed after this long
 HOP_AFTER: Final = 10 * SECOND  # suspect for this long, a dialer tries another local port
 ASLEEP_AFTER: Final = 30 * SECOND  # suspect for this long, a listener stops talking and waits
 CLOSING_PROBES: Final = 3  # probe timeouts for which a closed link still answers with CLOSE

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from attrs import evolve
@@ -98,6 +98,7 @@ COOKIE_KEY_SIZE: Final = 32
 REFUSED_KEPT_MAX: Final = (
     64  # refused HELLOs that cost no public-key operation when they come again
 )
+AGENDA_SPARE: Final = 256  # entries of the agenda that may be out of date
 ANSWERED_KEPT_MAX: Final = 64  # HELLOs of one pairing that are not answered anew
 
 
@@ -179,6 +180,11 @@ class Endpoint:
     # --- what can be asked --------------------------------------------------------------------
 
     @property
+    def waiting(self) -> int:
+        """How many actions are ready at least: a driver that gathers events takes them in time."""
+        return len(self._registry.out)
+
+    @property
     def drops(self) -> Counter[Drop]:
         """How many datagrams were dropped, by reason."""
         return self._registry.drops
@@ -222,6 +228,13 @@ class Endpoint:
             link.agenda_at, link.agenda_why = due[0], due[1].name
             self._agenda_count += 1
             heappush(self._agenda, (due[0], self._agenda_count, link))
+            if len(self._agenda) > AGENDA_SPARE + 2 * (len(self._links) + len(self._pending)):
+                self._clear_agenda()
+
+    def _clear_agenda(self) -> None:
+        """Drop the entries that links have outlived: a busy one leaves many behind."""
+        self._agenda = list({entry[2]: entry for entry in self._agenda if _holds(entry)}.values())
+        heapify(self._agenda)
 
     def _drop_link(self, link: Link) -> None:
         link.agenda_at = None
@@ -702,6 +715,10 @@ class Endpoint:
         link = self._link(event.link)
         link.close(event.code, event.reason, now)
         self._touch(link)
+
+
+def _holds(entry: tuple[Instant, int, Link]) -> bool:
+    return entry[2].agenda_at == entry[0]
 
 
 def _check_code(code: int) -> None:

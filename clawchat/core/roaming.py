@@ -16,6 +16,7 @@ from clawchat.core.actions import Action, HopPort, PathChanged
 from clawchat.core.config import (
     ASLEEP_AFTER,
     BUSY_QUIET,
+    FOLLOW_EVERY,
     HOP_AFTER,
     KEEPALIVE_MIN,
     KEEPALIVE_SPAN,
@@ -42,6 +43,7 @@ class Roaming:
         "_dialer",
         "_entropy",
         "_fresh",
+        "_moved_at",
         "_patient_from",
         "_probe_ns",
         "_searching",
@@ -70,6 +72,7 @@ class Roaming:
         self._fresh = False  # whether we may be elsewhere since the last probe
         self._searching = False  # whether the next way that answers is to be used
         self._wanted: Way | None = None  # where the peer moved to, until it answers there
+        self._moved_at: Instant = -FOLLOW_EVERY
         self._suspect_since: Instant = 0
         self._patient_from: Instant = 0  # silence counts from here at the earliest
         self._probe_ns = PROBE_FIRST
@@ -190,8 +193,11 @@ class Roaming:
             found = self._wanted
         if found is None or not (self._searching or found is self._wanted):
             return None
+        if found is self._wanted and not self._searching and now - self._moved_at < FOLLOW_EVERY:
+            return None  # at the next packet: nobody moves that often but to keep us busy
         self._searching, self._wanted = False, None
         if found is self._transport.paths.active:
             return None
+        self._moved_at = now
         self._transport.move(found, now)
         return PathChanged(found.path)

@@ -197,7 +197,7 @@ class Transport:
                 self.facts.new_epoch = True
             self.packets_received += len(fresh)
             self.epochs.follow(path_id)
-            size = sum(map(len, datagrams))
+            size = sum(len(payload) + OVERHEAD for _, payload in fresh)  # no copy, no forgery
             self._arriving = self.paths.heard(path, size)
             if self.holding:
                 self._held.extend(fresh)
@@ -601,7 +601,7 @@ class Transport:
         """Data takes this validated way from now on; what was learned of the old one is void."""
         self.paths.use(way)
         self._trial = None
-        self.recovery.path_changed(now)
+        self._settle(self.recovery.path_changed(now), now)
         if way.challenged_at is not None:
             self.recovery.seed_rtt(now - way.challenged_at)
         self.mtu.path_changed(now)

@@ -40,6 +40,7 @@ from clawchat.drivers.sockets import UdpSocket
 from clawchat.errors import LocalError, StoreError
 
 CLOSING_SECONDS: Final = 1.0
+NOTICES_MAX: Final = 4096  # untaken; `run` returns then
 log = logging.getLogger("clawchat")
 
 
@@ -100,9 +101,12 @@ class Driver:
         return self._notices.popleft()
 
     def run(self, seconds: float) -> None:
-        """Keep the links going for a while; notices wait for `next_notice`."""
+        """Keep the links going for a while; notices wait for `next_notice`.
+
+        Returns early when thousands of them wait.
+        """
         until = monotonic() + seconds
-        while (left := until - monotonic()) > 0:
+        while (left := until - monotonic()) > 0 and len(self._notices) <= NOTICES_MAX:
             self._step(left)
 
     def close(self) -> None:

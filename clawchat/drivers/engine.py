@@ -46,6 +46,7 @@ from clawchat.drivers.sockets import UdpSocket
 from clawchat.errors import UnknownLink
 
 BURST: Final = 64  # system calls of one `receive`: then acknowledgements and others get a turn
+ACTIONS_MAX: Final = 1024  # of one `receive`: a datagram of tiny frames can make 30,000
 BACKLOG_MAX: Final = 256  # batches waiting for one socket; what comes beyond is lost on the way
 LATER: Final = 1 << 63  # an instant that never comes
 WAIT_SECONDS_MAX: Final = 10.0  # without links there is little to look after
@@ -170,6 +171,8 @@ class Engine:
                 more = False
                 break
             endpoint.handle(received, now)
+            if endpoint.waiting > ACTIONS_MAX:
+                break
         self.turn()
         return more
 

@@ -29,6 +29,8 @@ from clawchat.drivers.publisher import Publisher
 from clawchat.drivers.store import Ending, Entry, Store
 from clawchat.errors import CompromiseReason
 
+WAITING_MAX: Final = 64  # links not accepted yet, from which on those that ended are forgotten
+
 
 class Listener:
     """Accepts links from paired devices. Made by `clawchat.serve`."""
@@ -155,6 +157,8 @@ class Listener:
     # --- inside -------------------------------------------------------------------------------
 
     def _arrived(self, peer: Peer) -> None:
+        if len(self._accepted) >= WAITING_MAX:  # else a device that comes and goes fills it
+            self._accepted = deque(waiting for waiting in self._accepted if waiting.closed is None)
         self._accepted.append(peer)
         self._changed.unpark_all()
 

@@ -39,6 +39,7 @@ from clawchat.drivers.sockets import UdpSocket
 from clawchat.errors import LocalError, StoreError
 
 CLOSING_SECONDS: Final = 1.0
+NOTICES_MAX: Final = 4096  # untaken; from there on nothing is received until half are taken
 log = logging.getLogger("clawchat")
 
 
@@ -65,6 +66,7 @@ class Driver:
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="clawchat disk")
         self._turning: asyncio.TimerHandle | asyncio.Handle | None = None
         self._writing: set[UdpSocket] = set()
+        self._paused: set[UdpSocket] = set()  # not received from, for notices are not taken
         for sock in sockets:
             self.listen(sock)
         if self._engine.watch is not None:
@@ -82,8 +84,16 @@ class Driver:
         self._turn_soon()
 
     async def next_notice(self) -> tuple[int, Notice]:
-        """The next notice, with the id of its link (0: of none)."""
-        return await self._notices.get()
+        """The next notice, with the id of its link (0: of none).
+
+        Who does not take them for long stops receiving, and looks silent to peers.
+        """
+        notice = await self._notices.get()
+        if self._paused and self._notices.qsize() <= NOTICES_MAX // 2:
+            paused, self._paused = self._paused, set()
+            for sock in paused:
+                self.listen(sock)
+        return notice
 
     def link_stats(self, link: int) -> LinkStats:
         """A snapshot of one link."""
@@ -96,7 +106,7 @@ class Driver:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS):
                 while self._engine.links or self._engine.backlog:
-                    await self._notices.get()
+                    await self.next_notice()
         self._stop()
 
     # --- the loop -----------------------------------------------------------------------------
@@ -113,6 +123,9 @@ class Driver:
     def _readable(self, sock: UdpSocket) -> None:
         self._engine.receive(sock)  # what is left makes the loop call again
         self._after_turn()
+        if self._notices.qsize() > NOTICES_MAX:
+            self._loop.remove_reader(sock)
+            self._paused.add(sock)
 
     def _network_changed(self) -> None:
         self._engine.network_changed()
@@ -154,6 +167,7 @@ class Driver:
         self._loop.remove_reader(sock)
         self._loop.remove_writer(sock)
         self._writing.discard(sock)
+        self._paused.discard(sock)
 
     def notify(self, link: int, notice: Notice) -> None:
         """Queue it for `next_notice`."""

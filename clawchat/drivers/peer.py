@@ -338,8 +338,14 @@ class Peer:
                         continue
 
     def stream_over(self, stream: int) -> None:
-        """Forget a stream whose two directions are over."""
-        self._streams.pop(stream, None)
+        """Forget a stream whose two directions are over.
+
+        One with nothing to read that nobody has accepted yet is not worth accepting any more: else
+        a peer could open and reset streams without end while the application is busy.
+        """
+        over = self._streams.pop(stream, None)
+        if over is not None and not over.unread and over in self._accepted:
+            self._accepted.remove(over)
 
     def arrived(self, notice: Notice) -> None:
         """Take a notice about this link."""

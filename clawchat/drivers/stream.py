@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 UNACKNOWLEDGED_MAX: Final = 256 * 1024  # bytes; interactive: what is queued delays what follows
 UNACKNOWLEDGED_MAX_BULK: Final = 1536 * 1024  # bytes; bulk: the window, and what comes next
+GATHERED_PIECE_MAX: Final = 512  # bytes; what came in smaller pieces is put together ...
+GATHERED_MAX: Final = 4096  # ... up to about this
 WRITE_MAX: Final = 128 * 1024  # bytes in one event, so that cancelling never waits for much
 
 CODE_CLOSED: Final = 0  # stream code: the application closed its end
@@ -70,6 +72,11 @@ class LinkStream(trio.abc.HalfCloseableStream):
     def bulk(self) -> bool:
         """Whether this stream yields to interactive ones."""
         return self.id >> 1 & 1 == StreamClass.BULK
+
+    @property
+    def unread(self) -> bool:
+        """Whether bytes wait for `receive_some`."""
+        return bool(self._chunks)
 
     @property
     def ended(self) -> bool:
@@ -344,10 +351,21 @@ class LinkStream(trio.abc.HalfCloseableStream):
         if self._closed:
             self._consume(len(notice.data))
         elif notice.data:
-            self._chunks.append(notice.data)
+            self._append(notice.data)
         self._arrived_end = self._arrived_end or notice.end
         if self._readable:
             self._readable.unpark_all()
+
+    def _append(self, data: Buffer) -> None:
+        """Small pieces are put together: each would cost many times its size."""
+        chunks = self._chunks
+        if len(data) < GATHERED_PIECE_MAX and chunks and len(chunks[-1]) < GATHERED_MAX:
+            last = chunks[-1]
+            if not isinstance(last, bytearray):
+                last = chunks[-1] = bytearray(last)
+            last += data
+        else:
+            chunks.append(data)
 
     def _wake(self) -> None:
         self._readable.unpark_all()

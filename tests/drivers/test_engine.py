@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from clawchat.core.actions import (
     Action,
+    DatagramArrived,
     Destroy,
     DestroyIdentity,
     Notice,
@@ -21,7 +22,7 @@ from clawchat.core.actions import (
 from clawchat.core.actions import Withdraw as WithdrawAction
 from clawchat.core.config import Config
 from clawchat.core.credential import Address, Path
-from clawchat.core.events import Consumed, Event, Ping
+from clawchat.core.events import Consumed, DatagramReceived, Event, Ping
 from clawchat.core.instant import SECOND, Deadline, Instant
 from clawchat.core.secret import Secret
 from clawchat.drivers import clock, engine
@@ -40,9 +41,15 @@ class ScriptedEndpoint:
         self.handled: list[Event] = []
         self.advanced: list[Instant] = []
         self.deadline: Deadline | None = None
+        self.each: list[Action] = []  # what every event leads to
+
+    @property
+    def waiting(self) -> int:
+        return len(self.todo)
 
     def handle(self, event: Event, now: Instant) -> None:
         self.handled.append(event)
+        self.todo += self.each
 
     def advance(self, now: Instant) -> None:
         self.advanced.append(now)
@@ -152,6 +159,18 @@ def test_a_path_whose_socket_is_gone_loses_what_is_sent_on_it(core: ScriptedEndp
     core.todo = [Transmit(Path(Address("127.0.0.1", 99), THERE), [b"x"])]
     turned.turn()
     assert not sock.sent
+
+
+def test_what_tiny_frames_lead_to_is_done_before_more_is_received(core: ScriptedEndpoint) -> None:
+    class FullSocket(NarrowSocket):
+        def receive(self) -> DatagramReceived:
+            return DatagramReceived(PATH, b"full of tiny frames")
+
+    host, sock = Listening(), FullSocket(0)
+    core.each = [Notify(1, DatagramArrived(b""))] * (engine.ACTIONS_MAX // 2 + 1)
+    assert an_engine(sock, host).receive(cast(UdpSocket, sock)), "there may be more"
+    assert len(core.handled) == 2
+    assert len(host.told) == 2 * len(core.each)
 
 
 def test_an_answer_from_within_a_notice_belongs_to_the_same_turn(core: ScriptedEndpoint) -> None:

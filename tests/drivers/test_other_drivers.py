@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 
 import pytest
 
-from clawchat.core.actions import BootstrapContent, Closed, Established
+from clawchat.core.actions import BootstrapContent, Closed, Established, PathSuspect
 from clawchat.core.config import Config
 from clawchat.core.credential import Address, Pairing, Path
 from clawchat.core.events import Dial, PublishBootstrap
@@ -110,6 +110,41 @@ def test_a_bootstrap_file_that_cannot_be_written_is_reported(
         listener.run(0.01)
         assert isinstance(listener.publish_error, StoreError)
     assert caplog.text.count("read-only") == 2
+
+
+def test_who_takes_no_notices_stops_receiving_until_he_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(on_asyncio, "NOTICES_MAX", 4)
+    monkeypatch.setattr(blocking, "NOTICES_MAX", 4)
+
+    async def play() -> None:
+        async with on_asyncio.open_driver(fresh(), [UdpSocket(LOOPBACK)], persist=keep) as driver:
+            stranger = UdpSocket(LOOPBACK)
+            for _ in range(5):
+                driver.notify(0, PathSuspect())
+            async with asyncio.timeout(5):
+                stranger.send(driver.addresses[0], [b"noise"])
+                while not driver._paused:  # noqa: ASYNC110  (nobody announces it)
+                    await asyncio.sleep(0)
+                for _ in range(3):
+                    assert await driver.next_notice() == (0, PathSuspect())
+            assert not driver._paused
+            driver.notify(0, PathSuspect())
+            driver.notify(0, PathSuspect())
+            driver.notify(0, PathSuspect())
+            async with asyncio.timeout(5):
+                stranger.send(driver.addresses[0], [b"noise"])
+                while not driver._paused:  # noqa: ASYNC110  (it receives again)
+                    await asyncio.sleep(0)
+            stranger.close()
+
+    asyncio.run(play())
+    with blocking.Driver(fresh(), [UdpSocket(LOOPBACK)], persist=keep) as driver:
+        for _ in range(5):
+            driver.notify(0, PathSuspect())
+        driver.run(3600)  # returns at once
+        assert driver.next_notice() == (0, PathSuspect())
 
 
 def test_waiting_for_a_notice_ends_in_time() -> None:

@@ -38,7 +38,9 @@ from clawchat.core.events import (
     RotateKeys,
     SendDatagram,
     StopStream,
+    StreamClass,
     Write,
+    stream_id,
 )
 from clawchat.drivers.feed import KEPT
 from clawchat.drivers.peer import DATAGRAMS_KEPT, Peer, fingerprint
@@ -383,6 +385,35 @@ async def test_everything_waiting_comes_at_once_without_a_limit(peer: Peer) -> N
     assert await stream.receive_some() == b"abcd"
     with pytest.raises(ValueError, match="max_bytes"):
         await stream.receive_some(0)
+
+
+async def test_bytes_that_come_one_by_one_do_not_cost_many_times_their_size(peer: Peer) -> None:
+    peer.arrived(StreamOpened(5))
+    sent = bytes(number % 251 for number in range(20_000))
+    for at in range(0, len(sent), 2):
+        peer.arrived(StreamData(5, sent[at : at + 2], False))
+    stream = await peer.accept_stream()
+    assert len(stream._chunks) < 10
+    assert await stream.receive_some(3) == sent[:3]
+    peer.arrived(StreamData(5, b"more", True))
+    assert await stream.receive_some() == sent[3:] + b"more"
+
+
+async def test_streams_given_up_before_anybody_accepted_them_are_forgotten(peer: Peer) -> None:
+    for number in range(1000):
+        stream = stream_id(1 + number, StreamClass.BULK, dialer=not peer.dialer)
+        peer.arrived(StreamOpened(stream))
+        peer.arrived(StreamReset(stream, 1))
+        peer.arrived(StreamStopped(stream, 1))
+    last = stream_id(2000, StreamClass.BULK, dialer=not peer.dialer)
+    peer.arrived(StreamOpened(last))
+    peer.arrived(StreamData(last, b"a message", True))
+    peer.arrived(StreamStopped(last, 1))
+    assert not peer._streams
+    accepted = await peer.accept_stream()
+    assert accepted.id == last
+    assert await accepted.receive_some() == b"a message"
+    assert not peer._accepted
 
 
 async def test_a_receiver_is_woken_by_data_reset_and_the_end_of_the_link(

@@ -16,6 +16,7 @@ import clawchat
 from clawchat import Address, BootstrapKey, CloseCode, LinkClosed, Listener, Peer, Publisher, Store
 from clawchat.core.actions import Closed, CredentialReused
 from clawchat.drivers import connecting
+from clawchat.drivers.listener import WAITING_MAX
 from clawchat.drivers.locks import StoreBusy
 from clawchat.drivers.sockets import UdpSocket
 from clawchat.drivers.store import Ending
@@ -419,6 +420,17 @@ async def test_what_was_sent_on_an_ended_stream_arrives_although_we_leave(place:
                 await stream.send_all(data)
                 await stream.send_eof()
         assert b"".join(got) == data
+
+
+async def test_links_that_ended_before_anybody_accepted_them_do_not_pile_up(place: Place) -> None:
+    async with place.serving(echo=False) as listener:
+        for number in range(3 * WAITING_MAX):
+            peer = Peer(listener._runner, -number, dialer=False)
+            if number != 7:
+                peer.closed = Closed(CloseCode.REPLACED, "", True)
+            listener._arrived(peer)
+            assert len(listener._accepted) <= WAITING_MAX
+        assert -7 in {peer.link for peer in listener._accepted}
 
 
 async def test_a_forgotten_device_is_closed_and_refused(place: Place, tmp_path: Path) -> None:

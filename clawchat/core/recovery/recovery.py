@@ -9,6 +9,7 @@ Left to others: retransmitting (`core.streams`), the window (`congestion`, `bbr`
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -34,6 +35,7 @@ PERSISTENT_PTOS: Final = 3
 WINDOW_PACKETS_MIN: Final = 10  # per round trip, whatever the controller's rate (RFC 9002 7.2)
 ACKS_KEPT_MAX: Final = 16  # records of packets that hold nothing but ACKs
 LOST_KEPT_MAX: Final = 64  # records whose late acknowledgement we would still notice
+FLIGHT_KEPT_MAX: Final = 1024  # records in flight that outlast a probe timeout or a move
 
 
 @define
@@ -241,10 +243,13 @@ class Recovery:
 
     def _take_acks(self, ranges: Sequence[tuple[int, int]]) -> list[Sent]:
         """Remove the covered records that held only ACKs: what they told is known to the peer."""
+        rising = ranges[::-1]
+        highs = [high for _, high in rising]
         covered = [
             record
             for record in self._acks
-            if any(low <= record.first <= high for low, high in ranges)
+            if (at := bisect_left(highs, record.first)) < len(highs)
+            and rising[at][0] <= record.first
         ]
         if covered:
             self._acks = [record for record in self._acks if record not in covered]
@@ -254,16 +259,14 @@ class Recovery:
         """Acknowledged parts of records that were thought lost: we were too impatient."""
         late: list[Sent] = []
         kept: list[Sent] = []
-        lowest = ranges[-1][0]
+        rising = ranges[::-1]
+        highs = [high for _, high in rising]
         for record in self._lost:
-            if record.last < lowest:
-                kept.append(record)
-                continue
             rest = record.first
-            for low, high in reversed(ranges):
-                low, high = max(low, rest), min(high, record.last)
+            for at in range(bisect_left(highs, rest), len(highs)):
+                low, high = max(rising[at][0], rest), min(highs[at], record.last)
                 if low > high:
-                    continue
+                    break
                 if low > rest:
                     kept.append(record.cut(rest, low - 1))
                 late.append(record.cut(low, high))
@@ -273,7 +276,7 @@ class Recovery:
             elif rest <= record.last:
                 kept.append(record.cut(rest, record.last))
         if late:
-            self._lost = kept
+            self._lost = kept[-LOST_KEPT_MAX:]
             self._be_patient(late)
         return late
 
@@ -387,7 +390,18 @@ class Recovery:
         self.pto_count += 1
         self.probes = PROBES
         self._probe_base = now
+        self._shorten(outcome, now)
         return outcome
+
+    def _shorten(self, outcome: Outcome, now: Instant) -> None:
+        """Give the oldest up as lost when there are too many: a peer that talks and acknowledges
+        nothing makes us send probes, which no window holds back, for as long as it likes.
+        """
+        excess = len(self._flight) - FLIGHT_KEPT_MAX
+        if excess > 0:
+            outcome.lost += self._flight[:excess]
+            del self._flight[:excess]
+            self._lose(outcome.lost, now)
 
     def probe(self) -> None:
         """Owe probes now: the path is new, or works again."""
@@ -427,11 +441,13 @@ class Recovery:
             self.rtt.smoothed = sample_ns
             self.rtt.variance = sample_ns // 2
 
-    def path_changed(self, now: Instant, controller: Callable[[int], Congestion] = Bbr) -> None:
+    def path_changed(self, now: Instant, controller: Callable[[int], Congestion] = Bbr) -> Outcome:
         """Another path: what was learned about the old one does not hold (RFC 9002 section 9.4).
 
         What went the old way is acknowledged or lost, but takes no room on the new one.
         """
+        outcome = Outcome()
+        self._shorten(outcome, now)
         self.rtt = Rtt()
         self._rtt_since = None
         self._path_first = self._next
@@ -442,3 +458,4 @@ class Recovery:
         self.pto_count = 0
         self.probes = 0
         self._probe_base = now
+        return outcome

@@ -19,7 +19,8 @@ from clawchat.core.wire import varint
 from clawchat.core.wire.frames import STREAM_FIN, STREAM_OFFSET, FrameType, stream_head
 from clawchat.errors import BufferFull, UnknownStream
 
-UNSENT_MAX: Final = 1 << 20  # bytes; what was sent is bounded by the peer's window
+UNSENT_MAX: Final = 1 << 20  # bytes
+KEPT_MAX: Final = 16 << 20  # bytes not acknowledged: the peer says how large its window is, not we
 GATHERED_WRITE_MAX: Final = 2048  # writes below this are put together
 GATHERED_MAX: Final = 16384
 _SHORT_OFFSET_MAX: Final = 1 << 30
@@ -79,7 +80,7 @@ class SendStream:
         if isinstance(data, memoryview) and not _is_plain(data):
             data = data.tobytes()
         size = len(data)
-        if self.end - self.next + size > UNSENT_MAX:
+        if self.end - self.next + size > UNSENT_MAX or self.end - self.base + size > KEPT_MAX:
             raise BufferFull("too much waits to be sent on this stream")
         if size >= GATHERED_WRITE_MAX:
             self._freeze()

@@ -72,6 +72,7 @@ class Streams:
         "_finished",
         "_finished_count",
         "_granted",
+        "_granted_more",
         "_live",
         "_local",
         "_notices",
@@ -88,6 +89,7 @@ class Streams:
         self._window = ReceiveWindow(local.max_data)
         self._credit = self._credit_limit = peer.max_data  # new bytes that we may still send
         self._granted = peer.max_streams  # our sequence numbers must stay below
+        self._granted_more = False  # told once for all that comes at once
         self._announced = local.max_streams  # the peer's must stay below
         self._finished_count = 0  # of streams that the peer opened
         self._live: dict[int, _Stream] = {}
@@ -108,6 +110,9 @@ class Streams:
         """What to tell the application; whoever takes them clears the list."""
         if self._arrived:
             self._flush()
+        if self._granted_more:
+            self._granted_more = False
+            self._notices.append(StreamsGranted(self._granted))
         if self._drained:
             for stream, send in self._drained.items():
                 self._notices.append(StreamDrained(stream, send.buffered, send.delivered))
@@ -391,7 +396,7 @@ class Streams:
         """A MAX_STREAMS frame."""
         if limit > self._granted:
             self._granted = limit
-            self._tell(StreamsGranted(limit))
+            self._granted_more = True
 
     def _refuse_control(self, stream: int) -> None:
         if stream == CONTROL_STREAM:
