@@ -184,6 +184,16 @@ class Endpoint:
         """How many actions are ready at least: a driver that gathers events takes them in time."""
         return len(self._registry.out)
 
+    def may_be_ours(self, head: bytes) -> bool:
+        """Whether a datagram that begins with these 16 bytes is worth giving to `handle`. One that
+        is not has been counted: this is all that a stranger's datagram costs.
+        """
+        registry = self._registry
+        if head[:CID_SIZE] in registry.routes or head in registry.hints or head in registry.calls:
+            return True
+        registry.drops[Drop.STRANGER] += 1
+        return False
+
     @property
     def drops(self) -> Counter[Drop]:
         """How many datagrams were dropped, by reason."""
@@ -288,10 +298,11 @@ class Endpoint:
                 self._registry.drops[refused] += len(datagrams)
                 return
         before = link.handshake.phase
-        link.receive(route, datagrams, path, now)
+        heard = link.receive(route, datagrams, path, now)
         if before is answering.Phase.REPLIED and link.handshake.phase is answering.Phase.SAVING:
             self._promote(link, now)
-        self._touch(link)
+        if heard:
+            self._touch(link)
 
     # --- dialing ------------------------------------------------------------------------------
 

@@ -321,15 +321,16 @@ class Link:
 
     def receive(
         self, route: Route[Link], datagrams: list[Buffer], path: Path, now: Instant
-    ) -> None:
-        """Packets that bear a connection id of ours, from `path`."""
+    ) -> bool:
+        """Packets that bear a connection id of ours, from `path`. False: none was true and new."""
         transport = self.transport
         assert transport is not None
+        known = transport.packets_received
         cid = bytes(datagrams[0][:8])
         if self.undoing is not None or self.life.phase is established.Phase.CLOSING:
             transport.overhear(route.keys, route.path_id, cid, datagrams, path, now)
             self._after_overhearing(transport, now)
-            return
+            return transport.packets_received != known
         if self.handshake.phase is answering.Phase.REPLIED:
             # Of several addresses that got the REPLY only one belongs to who proves itself now.
             alone = len(self._paths) == 1
@@ -337,6 +338,7 @@ class Link:
         self._guarded(
             now, lambda at: transport.receive(route.keys, route.path_id, cid, datagrams, path, at)
         )
+        return transport.packets_received != known
 
     def _after_overhearing(self, transport: Transport, now: Instant) -> None:
         """A link that is over knows two things more: the peer still talks, or it has heard."""
@@ -356,8 +358,8 @@ class Link:
         transport = self.transport
         assert transport is not None
         try:
-            act(now)
-            self._after_facts(transport, now)
+            if act(now) != 0:  # datagrams none of which was true and new have no consequences
+                self._after_facts(transport, now)
         except Violation as error:
             transport.facts = Facts()  # what else came with it does not count
             self._fire_life(established.Violated(now, error.code, str(error)), now)

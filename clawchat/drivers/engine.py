@@ -166,7 +166,7 @@ class Engine:
         endpoint, now = self._endpoint, clock.now()
         more = True
         for _ in range(BURST):
-            received = sock.receive()
+            received = sock.receive(endpoint.may_be_ours)
             if received is None:
                 more = False
                 break

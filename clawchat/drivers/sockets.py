@@ -12,7 +12,7 @@ import errno
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
@@ -23,7 +23,8 @@ BUFFER_BYTES: Final = 4 * 1024 * 1024  # the default of 208 KiB loses 13 % of a 
 RECEIVE_BYTES: Final = 65_535  # the largest UDP datagram, and the largest GRO batch
 SEGMENTS_MAX: Final = 64  # UDP_MAX_SEGMENTS of older kernels
 OFFLOAD_BYTES: Final = 65_000  # payload of one segmented send, below 65,507 with room for headers
-BOUNCES_MAX: Final = 16  # errors in a row until a socket is left alone for this time
+NOISE_MAX: Final = 64  # errors and strangers in a row until a socket is left alone for this time
+HEAD_BYTES: Final = 16  # of a datagram, which tell whether it may be meant for us
 PATHS_MAX: Final = 4096  # peers' addresses remembered per socket; strangers make entries too
 
 # Linux, <linux/udp.h> and <linux/in.h>; `socket` does not name them all.
@@ -68,6 +69,7 @@ class UdpSocket:
         self.segments_sent = offload and _accepts(self.socket, _UDP_SEGMENT)
         self.segments_received = offload and _accepts(self.socket, _UDP_GRO, 1)
         self._paths: dict[object, Path] = {}
+        self._view = memoryview(bytearray(RECEIVE_BYTES))
         self._v6 = v6
 
     def __repr__(self) -> str:
@@ -83,14 +85,19 @@ class UdpSocket:
 
     # --- receiving ----------------------------------------------------------------------------
 
-    def receive(self) -> DatagramReceived | None:
-        """What one system call brings: a datagram or several, or None when there is none yet."""
-        for _ in range(BOUNCES_MAX):
+    def receive(
+        self, wanted: Callable[[bytes], bool] = lambda _head: True
+    ) -> DatagramReceived | None:
+        """What one system call brings: a datagram or several, or None when there is none yet, or
+        nothing but noise for a while. Lone datagrams whose first bytes are not `wanted` are noise.
+        """
+        view = self._view
+        for _ in range(NOISE_MAX):
             try:
                 if self.segments_received:
-                    data, told, _, sender = self.socket.recvmsg(RECEIVE_BYTES, _TOLD_BYTES)
+                    size, told, _, sender = self.socket.recvmsg_into((view,), _TOLD_BYTES)
                 else:
-                    data, sender = self.socket.recvfrom(RECEIVE_BYTES)
+                    size, sender = self.socket.recvfrom_into(view)
                     told = []
             except BlockingIOError:
                 return None
@@ -100,8 +107,12 @@ class UdpSocket:
             for level, kind, value in told:
                 if level == _SOL_UDP and kind == _UDP_GRO:
                     segment = _INT.unpack_from(value)[0]
+            if segment >= size:
+                segment = 0
+            if not segment and size >= HEAD_BYTES and not wanted(bytes(view[:HEAD_BYTES])):
+                continue
             path = self._paths.get(sender) or self._new_path(sender)
-            return DatagramReceived(path, data, segment if segment < len(data) else 0)
+            return DatagramReceived(path, bytes(view[:size]), segment)
         return None
 
     def _new_path(self, sender: tuple[str, int] | tuple[str, int, int, int]) -> Path:

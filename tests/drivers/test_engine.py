@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -42,6 +43,9 @@ class ScriptedEndpoint:
         self.advanced: list[Instant] = []
         self.deadline: Deadline | None = None
         self.each: list[Action] = []  # what every event leads to
+
+    def may_be_ours(self, head: bytes) -> bool:
+        return True
 
     @property
     def waiting(self) -> int:
@@ -163,7 +167,7 @@ def test_a_path_whose_socket_is_gone_loses_what_is_sent_on_it(core: ScriptedEndp
 
 def test_what_tiny_frames_lead_to_is_done_before_more_is_received(core: ScriptedEndpoint) -> None:
     class FullSocket(NarrowSocket):
-        def receive(self) -> DatagramReceived:
+        def receive(self, wanted: Callable[[bytes], bool]) -> DatagramReceived:
             return DatagramReceived(PATH, b"full of tiny frames")
 
     host, sock = Listening(), FullSocket(0)

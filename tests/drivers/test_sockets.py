@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from clawchat.core.credential import Address
-from clawchat.drivers.sockets import UdpSocket
+from clawchat.drivers.sockets import NOISE_MAX, UdpSocket
 
 
 @pytest.fixture(params=["offload", "plain"])
@@ -61,6 +61,31 @@ def test_the_path_names_both_ends(pair: tuple[UdpSocket, UdpSocket]) -> None:
     assert received.path == (other.address, one.address)
     assert received.segment == 0
     assert other.receive() is None
+
+
+def test_what_is_not_wanted_never_leaves_the_socket(pair: tuple[UdpSocket, UdpSocket]) -> None:
+    one, other = pair
+    asked: list[bytes] = []
+
+    def wanted(head: bytes) -> bool:
+        asked.append(head)
+        return head[0] == 1
+
+    datagrams = [bytes([number % 3]) * (100 + number) for number in range(30)]
+    for data in (*datagrams, b"short"):
+        one.send(other.address, [data])
+    got = [received.data for _ in range(11) if (received := other.receive(wanted)) is not None]
+    assert got == [*(data for data in datagrams if data[0] == 1), b"short"]
+    assert {len(head) for head in asked} == {16}
+    assert other.receive(wanted) is None
+
+
+def test_a_socket_full_of_noise_gives_others_a_turn(pair: tuple[UdpSocket, UdpSocket]) -> None:
+    one, other = pair
+    for number in range(NOISE_MAX + 1):
+        one.send(other.address, [bytes(100 + number % 2)])
+    assert other.receive(lambda _head: False) is None
+    assert other.receive() is not None
 
 
 def test_large_datagrams_fit_a_batch(pair: tuple[UdpSocket, UdpSocket]) -> None:
