@@ -32,10 +32,11 @@ from clawchat.core.actions import (
 )
 from clawchat.core.config import DEFAULT_LIMITS, Config
 from clawchat.core.credential import Address, Credential, Pairing, Path
-from clawchat.core.crypto.envelope import open_hello, seal_reply
+from clawchat.core.crypto.envelope import open_hello, seal_hello, seal_reply
+from clawchat.core.crypto.noise import HandshakeState
 from clawchat.core.crypto.packets import CID_SIZE
-from clawchat.core.crypto.schedule import EpochKeys, derive_credential, ratchet_root
-from clawchat.core.crypto.suite import public_key
+from clawchat.core.crypto.schedule import EpochKeys, derive_credential, prologue, ratchet_root
+from clawchat.core.crypto.suite import KeyPair, public_key
 from clawchat.core.crypto.xwing import XWingPrivate, encapsulate, keypair
 from clawchat.core.endpoint import Endpoint
 from clawchat.core.events import DatagramReceived, Dial, Event, Persisted, PublishBootstrap
@@ -182,6 +183,27 @@ class Puppet:
         frame = frames.encode_stream(0, self.control_sent, message, fin=False)
         self.control_sent += len(message)
         return frame
+
+
+class Caller(DialAttempt):
+    """A HELLO with any payload where the parameters belong."""
+
+    def __init__(
+        self, identity: Secret, pairing: Pairing, turn: int, payload: bytes, dice: Dice
+    ) -> None:
+        """Raises `ValueError` when it does not fit an envelope."""
+        self._pairing = pairing
+        self._credential = credential = pairing.credentials[turn]
+        self._noise = HandshakeState(
+            initiator=True,
+            prologue=prologue(pairing.file_id, credential.generation),
+            s=KeyPair(identity.view()),
+            e=dice(32),
+            rs=pairing.listener_static,
+            psks=(credential.psk.view(),),
+        )
+        self.message = self._noise.write_message(payload)
+        self.hello = seal_hello(credential, self.message, dice)
 
 
 @define(eq=False, slots=False)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from hashlib import shake_256
 
 from clawchat.core.actions import BootstrapContent
-from clawchat.core.credential import Address
+from clawchat.core.credential import Address, Pairing, Superseded
 from clawchat.core.crypto.bootstrap import seal_bootstrap
 from clawchat.core.crypto.envelope import seal_hello, seal_refusal, seal_reply
+from clawchat.core.crypto.schedule import derive_credential
 from clawchat.core.secret import Secret
 from clawchat.core.wire import frames, varint
 from clawchat.core.wire.address import encode_address
@@ -18,13 +19,20 @@ from clawchat.core.wire.bootstrap import encode_body
 from clawchat.core.wire.control import RatchetOffer, RatchetReply, RotateRequest, encode_control
 from clawchat.core.wire.frames import encode_ack, encode_stream, stream_head
 from clawchat.core.wire.parameters import Limits, encode_parameters
+from clawchat.drivers import secret_json
+from clawchat.drivers.store import Entry
+from clawchat.drivers.store import _from_entry as from_entry
 from fuzz import (
     fuzz_bootstrap,
     fuzz_dialer,
     fuzz_envelope,
+    fuzz_handshake,
     fuzz_listener,
     fuzz_noise,
     fuzz_packet,
+    fuzz_recovery,
+    fuzz_store,
+    fuzz_streams,
     fuzz_xwing,
 )
 from fuzz.harness import FOLDER
@@ -137,6 +145,73 @@ def xwing() -> list[bytes]:
     ]
 
 
+def store() -> list[bytes]:
+    """Files of pairings: as they are written, of a listener and a dialer, and damaged ones."""
+    old = tuple(Superseded(n, bytes((n,)) * 16, Secret(bytes((n,)) * 32)) for n in (2, 1))
+    new = tuple(derive_credential(fuzz_store.FILE_ID, n, bytes((n,)) * 32) for n in (4, 3))
+    whole = []
+    for pairing in (
+        Pairing(fuzz_store.FILE_ID, False, bytes(32), bytes(range(32)), new, old),
+        Pairing(fuzz_store.FILE_ID, True, bytes(32), None, new[:1]),
+    ):
+        entry = Entry(pairing, "my desk", (SEEN, Address("2001:db8::7", 1)), 1_800_000_000, 0)
+        head = {"format": "clawchat pairing", "version": 1}
+        whole.append(bytes(secret_json.encode(head | from_entry(entry))))
+    return [
+        *whole,
+        whole[1][:200],
+        whole[1].replace(b'"version": 1', b'"version": 2'),
+        whole[1].replace(b'"psk": "', b'"psk": "here stands secret 0'),
+        b"[" * 3000,
+        b'{"format": "clawchat pairing", "version": 1, "name": ' + b"9" * 5000 + b"}",
+    ]
+
+
+def local() -> list[bytes]:
+    return [
+        b'\x00{"version": 1, "do": "stream"}\nrest',
+        b'\x03{"ok": true}\n',
+        b"\xff[1]\n",
+        b"\xff" + b"[" * 3000 + b"\n",
+        b"\xff" + b"x" * 5000,
+    ]
+
+
+def sse() -> list[bytes]:
+    return [
+        b'\x02id: 1\nevent: token\ndata: {"text": "hi"}\n\n: still here\n\n',
+        b'\x05id: 2\r\nevent: run.finished\r\ndata: {"text": "a", "usage": {"x": 1}}\r\n\r\n',
+        b'\x09event: run.failed\rdata: {"problem": {"type": "x", "status": 5}, "text": ""}\r\r',
+        b'\x00event: run.started\ndata: {"run": "r",\ndata: "conversation": "c"}\n\n',
+        b"\xffevent: token\ndata: " + b"[" * 3000 + b"\n\n",
+    ]
+
+
+def gateway() -> list[bytes]:
+    get = b"GET /v1/health HTTP/1.1\r\nHost: agent\r\nClawchat_Device: x\r\n\r\n"
+    post = b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nConnection: te\r\n\r\nbody"
+    chunked = (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"
+    )
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nKeep-Alive: 5\r\n\r\nok"
+    stream = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    both = b"HTTP/1.1 304 Not\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n"
+    open_end = b"HTTP/1.0 200 OK\r\n\r\nuntil the end"
+    requests = [b"\0" + request for request in (get, post, chunked, get + post)]
+    return requests + [b"\xff" + one for one in (answer, stream, both, open_end)]
+
+
+def texts() -> list[bytes]:
+    return [
+        b"\x00192.0.2.1:4433",
+        b"\x00[2001:db8::1]:1",
+        b"\x012001:db8::1",
+        b"\x00[fe80::1%eth0]:65535",
+        b"\x02" + b"A" * 43,
+        b"\x02_-" + b"A" * 41 + b"=",
+    ]
+
+
 def endpoint() -> list[bytes]:
     """Programs: how far the pair is, then steps; see `fuzz_endpoint.STEPS`."""
     wait, late, linked = b"\0\3", b"\0\5", b"\2"
@@ -171,10 +246,18 @@ MAKERS = {
     "endpoint": endpoint,
     "envelope": envelope,
     "frames": payloads,
+    "handshake": fuzz_handshake.examples,
     "listener": fuzz_listener.examples,
     "noise": noise,
     "packet": packet,
     "parameters": parameters,
+    "gateway": gateway,
+    "local": local,
+    "recovery": fuzz_recovery.examples,
+    "sse": sse,
+    "store": store,
+    "texts": texts,
+    "streams": fuzz_streams.examples,
     "varint": varints,
     "xwing": xwing,
 }

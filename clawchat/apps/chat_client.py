@@ -397,7 +397,7 @@ def new_key() -> str:
 def _problem_of(answer: httpx2.Response, body: bytes) -> Problem:
     try:
         members = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         members = {"detail": f"The answer had HTTP status {answer.status_code} and no explanation."}
     return Problem.from_json(members, status=answer.status_code)
 

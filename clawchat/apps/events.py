@@ -108,7 +108,10 @@ def decode_event(number: int, name: str, data: str) -> RunEvent | None:
     """The event, or None for a name that is not known. Raises `ValueError` when it is damaged."""
     if name not in NAMES.values():
         return None
-    members = json.loads(data)
+    try:
+        members = json.loads(data)
+    except RecursionError:
+        raise ValueError(f"the data of a {name} event is nested too deeply") from None
     if not isinstance(members, dict):
         raise ValueError(f"the data of a {name} event is no object")
 

@@ -91,7 +91,7 @@ class LocalStream(trio.abc.HalfCloseableStream):
         text, self._rest = line.split(b"\n", 1)
         try:
             message = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
             raise trio.BrokenResourceError("not a message of ours")
@@ -236,7 +236,7 @@ class LocalSocket:
     def _written(self) -> Message:
         try:
             return dict(json.loads(self.path.read_text("ascii")))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             raise NobodyHome(str(self.path)) from None
 
     def _remove(self) -> None:

@@ -55,7 +55,10 @@ def decode(text: bytearray) -> tuple[object, list[Secret]]:
             made[place] = _VALUES[text[at]] << 4 | _VALUES[text[at + 1]]
         text[start:end] = _marked(len(secrets), end - start).encode()
         secrets.append(Secret.adopt(made))
-    return json.loads(text), secrets
+    try:
+        return json.loads(text), secrets
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def find(mark: object, secrets: list[Secret]) -> Secret:

@@ -113,6 +113,6 @@ async def _is_healthy(agent: AgentAddress) -> bool:
 def _says_ok(body: bytes) -> bool:
     try:
         members = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(members, dict) and members.get("status") == "ok"

@@ -99,7 +99,7 @@ class OpenAI:
             raise ProviderFailed(UNREACHABLE) from None
         except httpx2.HTTPError:  # the connection broke in the middle
             raise ProviderFailed(CUT_OFF) from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ProviderFailed(GARBAGE) from None
 
 
