@@ -85,7 +85,10 @@ class Fault:
 
 @frozen
 class Plan:
-    """Which faults a run may have. Times in ns, sizes in bytes, rates per virtual second."""
+    """Which faults a run may have. Times in ns, sizes in bytes, rates per virtual second.
+
+    `outages` is the chance that for half a minute to two nothing gets through to anybody.
+    """
 
     name: str
     about: str
@@ -109,6 +112,7 @@ class Plan:
     disk_full: float = 0.0
     rebinds: float = 0.0
     panics: float = 0.0
+    outages: float = 0.0
     strangers: float = 0.0
     clone: bool = False
     write_ns_max: int = 20 * MILLISECOND
@@ -159,6 +163,7 @@ PLANS = {
             disk_full=0.05,
             rebinds=0.1,
             panics=0.05,
+            outages=0.04,
             strangers=30,
             write_ns_max=40 * MILLISECOND,
         ),
@@ -245,12 +250,36 @@ def draw(plan: Plan, seed: str) -> Script:
         faults += _troubles(plan, dice, host, ends_at)
         faults += _panics(plan, dice, host, dialers, ends_at)
     faults.sort(key=lambda fault: fault.at)  # stable: equal moments keep the order drawn
-    return Script(
+    script = Script(
         ends_at=ends_at,
         faults=tuple(faults),
         write_ns=dice.randint(0, plan.write_ns_max),
         people=_people(dice, dialers, dice.randint(*plan.deeds)),
         strikes=draw_strikes(dice, plan.strangers, ends_at),
+    )
+    return _with_outage(script, dice) if dice.random() < plan.outages else script
+
+
+def _with_outage(script: Script, dice: Random) -> Script:
+    """A long gap in the middle of everything, in which nothing gets through."""
+    begins, lasts = dice.randrange(script.ends_at), dice.randint(25, 120) * SECOND
+    cut, through = evolve(CALM, cut=True), CALM
+    gap = [
+        _change(at, dialer, way, way)
+        for at, way in ((begins, cut), (begins + lasts, through))
+        for dialer in range(1, script.dialers + 1)
+    ]
+    early = [fault for fault in script.faults if fault.at <= begins]
+    late = [evolve(fault, at=fault.at + lasts) for fault in script.faults if fault.at > begins]
+    strikes = tuple(
+        strike if strike.at <= begins else evolve(strike, at=strike.at + lasts)
+        for strike in script.strikes
+    )
+    return evolve(
+        script,
+        ends_at=script.ends_at + lasts,
+        faults=(*early, *gap, *late),
+        strikes=strikes,
     )
 
 

@@ -23,7 +23,14 @@ from clawchat.core.instant import MILLISECOND, SECOND
 from clawchat.core.phases import answering, established
 from clawchat.drivers.simulator.host import Host
 from clawchat.drivers.simulator.network import Parcel
-from clawchat.drivers.simulator.shoulder import RESTING, LinkSight, Memory, Seals, phases
+from clawchat.drivers.simulator.shoulder import (
+    RESTING,
+    LinkSight,
+    Memory,
+    Seals,
+    Successions,
+    phases,
+)
 from clawchat.errors import CloseCode, Drop, UnknownLink
 
 AMPLIFICATION = 3  # PROTOCOL.md "Life of a link"
@@ -117,6 +124,7 @@ class Watch:
     established: int = 0
     links: dict[bytes, _LinkTruth] = field(factory=dict)
     seals: Seals = field(factory=Seals)
+    successions: Successions = field(factory=Successions)
     _owners: dict[bytes, bytes] = field(factory=dict)  # connection id -> handshake hash
     _roots: dict[tuple[bytes, int], bytes] = field(factory=dict)
     _processes: dict[tuple[str, int], _Process] = field(factory=dict)

@@ -13,16 +13,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
+from time import process_time
 
 from attrs import define, field, frozen
 
 from clawchat.core.instant import SECOND
 from clawchat.drivers.simulator.faults import PLANS
 from clawchat.drivers.simulator.invariants import InvariantBroken
+from clawchat.drivers.simulator.shoulder import Row
 from clawchat.drivers.simulator.simulation import Simulation
-
-Row = tuple[str, str, str, str]
-"""Table, source phase, event, destination phase."""
 
 
 @frozen
@@ -38,6 +37,8 @@ class Outcome:
     rotations: int
     delivered: int
     rows: dict[Row, int]
+    pairs: dict[tuple[Row, Row], int]
+    cpu_s: float = field(default=0.0, eq=False)
 
 
 @define(slots=False)
@@ -51,6 +52,7 @@ class Totals:
     rotations: int = 0
     delivered: int = 0
     rows: Counter[Row] = field(factory=Counter)
+    pairs: Counter[tuple[Row, Row]] = field(factory=Counter)
     troubles: list[Outcome] = field(factory=list)
 
     def add(self, outcome: Outcome) -> None:
@@ -61,6 +63,7 @@ class Totals:
         self.rotations += outcome.rotations
         self.delivered += outcome.delivered
         self.rows.update(outcome.rows)
+        self.pairs.update(outcome.pairs)
         if outcome.trouble:
             self.troubles.append(outcome)
 
@@ -87,6 +90,7 @@ def collect_seldom() -> None:
 
 def run_one(seed: int, plan: str) -> Outcome:
     """Run one world to its end."""
+    began = process_time()
     simulation = Simulation(seed, PLANS[plan])
     trouble = ""
     try:
@@ -108,6 +112,8 @@ def run_one(seed: int, plan: str) -> Outcome:
         report.rotations,
         report.delivered,
         rows,
+        dict(simulation.watch.successions.pairs),
+        process_time() - began,
     )
 
 

@@ -1,18 +1,19 @@
 """A look over the core's shoulder, for what no public face shows: keys, epochs, phases.
 
 Rules: this is the only file of the simulator that touches names with an underscore of the core.
-It reads; the one thing it replaces, `SealKeys.seal`, is replaced while a world runs and does the
-same as before.
+It reads; what it replaces, `SealKeys.seal` and `Table.fire`, is replaced while a world runs and
+does the same as before.
 Left to others: what must hold of what is seen here (`invariants`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from hashlib import sha256
 from types import TracebackType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
 
@@ -20,6 +21,7 @@ from clawchat.core.crypto.packets import EPOCH_PACKETS_MAX, SealKeys
 from clawchat.core.endpoint import Endpoint
 from clawchat.core.link import Link
 from clawchat.core.phases import answering, dialing, established, rotating_keys
+from clawchat.core.table import Fired, Signal, Table, Trace
 from clawchat.drivers.simulator.host import Driven
 from clawchat.drivers.simulator.replay import Recorder
 
@@ -39,6 +41,9 @@ RESTING: frozenset[Enum] = frozenset(
 """Phases in which nothing is awaited."""
 
 _seal = SealKeys.seal
+_fire = Table.fire
+Row: TypeAlias = tuple[str, str, str, str]
+"""Table, source phase, event, destination phase."""
 Sealed: TypeAlias = list[bytes]
 _Mark: TypeAlias = tuple[object, ...]
 
@@ -86,6 +91,43 @@ class Seals:
         _trace: TracebackType | None,
     ) -> None:
         setattr(SealKeys, "seal", _seal)  # noqa: B010
+
+
+@define(slots=False)
+class Successions:
+    """Which row of a machine followed which. Used as a context, as `Seals` is."""
+
+    pairs: Counter[tuple[Row, Row]] = field(factory=Counter)
+    _last: dict[int, tuple[object, Row]] = field(factory=dict)  # by id; kept, so that ids differ
+
+    def __enter__(self) -> None:
+        last, pairs = self._last, self.pairs
+
+        def fire(
+            table: Table[Any],
+            model: Any,  # noqa: ANN401  # as in `Table`
+            event: Signal,
+            trace: Trace | None = None,
+        ) -> Fired:
+            source = model.phase
+            fired = _fire(table, model, event, trace)
+            if fired is Fired.TAKEN:
+                row = table.name, source.name, type(event).__name__, model.phase.name
+                before = last.get(id(model))
+                if before is not None:
+                    pairs[before[1], row] += 1
+                last[id(model)] = model, row
+            return fired
+
+        setattr(Table, "fire", fire)  # noqa: B010  # a seam, said in the rules
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        setattr(Table, "fire", _fire)  # noqa: B010
 
 
 @frozen

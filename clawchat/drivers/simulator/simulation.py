@@ -27,12 +27,13 @@ from clawchat.core.instant import HOUR, MILLISECOND, SECOND
 from clawchat.drivers.simulator.build import build_any_endpoint, build_endpoint
 from clawchat.drivers.simulator.clock import HostClock, Timeline
 from clawchat.drivers.simulator.disk import Disk
-from clawchat.drivers.simulator.faults import CALM, Fault, FaultKind, Plan, Script, draw
+from clawchat.drivers.simulator.faults import CALM, PLANS, Fault, FaultKind, Plan, Script, draw
 from clawchat.drivers.simulator.host import Application, Build, Host, Power
 from clawchat.drivers.simulator.invariants import BLAMELESS, InvariantBroken, Watch, require
 from clawchat.drivers.simulator.ledger import Ledger
 from clawchat.drivers.simulator.nat import NatNetwork
 from clawchat.drivers.simulator.panics import PanicWatch, panic
+from clawchat.drivers.simulator.scenario import Scenario, impose
 from clawchat.drivers.simulator.strangers import Stranger
 from clawchat.drivers.simulator.workload import Answerer, Caller, Deed, Person, Talk, Task
 from clawchat.errors import CloseCode
@@ -97,13 +98,13 @@ class World:
         return host
 
     def run(self, for_ns: int) -> None:
-        with self.watch.seals:
+        with self.watch.seals, self.watch.successions:
             self.timeline.run_until(self.timeline.now + for_ns)
 
     def run_until(self, reached: Callable[[], bool], within_ns: int) -> bool:
         """Run until `reached()`; false when that did not happen in time."""
         limit = self.timeline.now + within_ns
-        with self.watch.seals:
+        with self.watch.seals, self.watch.successions:
             while not reached():
                 following = self.timeline.next_at
                 if following is None or following > limit:
@@ -130,9 +131,13 @@ class Report:
 class Simulation:
     """The story. `run()` raises `InvariantBroken` when something was wrong."""
 
-    def __init__(self, seed: int | str, plan: Plan, *, script: Script | None = None) -> None:
+    def __init__(
+        self, seed: int | str, plan: Plan, *, script: Script | None = None, options: str = ""
+    ) -> None:
+        """`script` instead of what the seed would draw; `options` are how a user names this run."""
         self.seed = str(seed)
         self.plan = plan
+        self.options = options or f"--seed {self.seed} --plan {plan.name}"
         self.script = script or draw(plan, self.seed)
         self.world = World(self.seed, build=build_any_endpoint, write_ns=self.script.write_ns)
         self._offers: list[BootstrapContent] = []
@@ -153,6 +158,14 @@ class Simulation:
         self._populate()
         if any(fault.kind is FaultKind.PANIC for fault in self.script.faults):
             self._expect_panics()
+
+    @classmethod
+    def of(cls, scenario: Scenario, name: object = "FILE") -> Simulation:
+        """What a scenario file says, no more."""
+        plan, options = PLANS[scenario.plan], f"--scenario {name}"
+        made = cls(scenario.seed, plan, script=scenario.script, options=options)
+        impose(made.world.network, scenario.fates)
+        return made
 
     # --- making the world ---------------------------------------------------------------------
 
@@ -311,10 +324,7 @@ class Simulation:
 
     @property
     def command(self) -> str:
-        return (
-            f"python -m clawchat.drivers.simulator --seed {self.seed} "
-            f"--plan {self.plan.name} --trace"
-        )
+        return f"python -m clawchat.drivers.simulator {self.options} --trace"
 
     def _live(self) -> None:
         self._start(self.listener)
