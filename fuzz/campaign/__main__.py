@@ -60,8 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for plan in sorted(PLANS) if options.plan == "all" else [options.plan]:
             campaign = Campaign(plan, options.report, ends_at)
             kept = [] if options.no_corpus or options.keep else corpus.kept(plan)
-            seeds = [*kept, *(seed for seed in options.seeds if seed not in set(kept))]
-            left = campaign.counted.left_of(seeds)
+            left = campaign.counted.left_of(dict.fromkeys([*kept, *options.seeds]))
             with progress(len(left)) as shown:
                 campaign.run(outcomes(submit, jobs, left, plan), shown.step)
             codes.append(campaign.tell(rows=options.rows))

@@ -136,6 +136,7 @@ class Talk:
     hash: bytes
     dialer: bool
     generation: int
+    file_id: bytes
     alive: bool = True
     outlets: dict[int, Outlet] = field(factory=dict)
     waiting: list[Callable[[], None]] = field(factory=list)
@@ -210,7 +211,9 @@ class Party:
             self.rotated.append((talk.hash, notice.epoch, talk.host.timeline.now))
 
     def _established(self, host: Host, link: int, notice: Established) -> None:
-        talk = Talk(host, link, notice.handshake_hash, notice.dialer, notice.generation)
+        talk = Talk(
+            host, link, notice.handshake_hash, notice.dialer, notice.generation, notice.file_id
+        )
         self.talks[link] = talk
         if self.on_talk is not None:
             self.on_talk(talk)
