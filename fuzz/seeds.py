@@ -16,7 +16,13 @@ from clawchat.core.secret import Secret
 from clawchat.core.wire import frames, varint
 from clawchat.core.wire.address import encode_address
 from clawchat.core.wire.bootstrap import encode_body
-from clawchat.core.wire.control import RatchetOffer, RatchetReply, RotateRequest, encode_control
+from clawchat.core.wire.control import (
+    PortRotate,
+    RatchetOffer,
+    RatchetReply,
+    RotateRequest,
+    encode_control,
+)
 from clawchat.core.wire.frames import encode_ack, encode_stream, stream_head
 from clawchat.core.wire.parameters import Limits, encode_parameters
 from clawchat.drivers import secret_json
@@ -97,7 +103,8 @@ def control() -> list[bytes]:
     offer = encode_control(RatchetOffer(1, bytes(1216)))
     reply = encode_control(RatchetReply(70_000, bytes(1120)))
     request = encode_control(RotateRequest())
-    return [offer, reply, request * 3, request + reply, b"\x20\x00", b"\x22\x48\x01"]
+    move = encode_control(PortRotate(1, 50_000, (Address("192.0.2.1", 5),)))
+    return [offer, reply, request * 3, request + reply, move, b"\x20\x00", b"\x22\x48\x01"]
 
 
 def bootstrap() -> list[bytes]:

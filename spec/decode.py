@@ -443,6 +443,9 @@ def read_control(data: bytes) -> list[Case]:
         if length > 2048:
             raise Refused("length")
         body = Reader(reader.take(length))
+        if kind == 0x25:
+            messages.append(read_port_rotate(body))
+            continue
         size = {0x22: 1216, 0x23: 1120, 0x24: 0}.get(kind)
         if size is None:
             raise Refused("type")
@@ -455,6 +458,16 @@ def read_control(data: bytes) -> list[Case]:
             raise Refused("body")
         messages.append(message)
     return messages
+
+
+def read_port_rotate(body: Reader) -> Case:
+    sequence, port, count = body.varint(), body.number(2), body.number(1)
+    if port == 0 or count > 4:
+        raise Refused("body")
+    addresses = [read_address(body, body.number(1)) for _ in range(count)]
+    if not body.done or any(address.endswith(":0") for address in addresses):
+        raise Refused("body")
+    return {"type": "PORT_ROTATE", "sequence": sequence, "port": port, "candidates": addresses}
 
 
 # --- section 16: key ratchet ------------------------------------------------------------------

@@ -23,6 +23,8 @@ TITLES: Final = {
     "established": "Life of a link",
     "rotating.keys.dialer": "Key ratchet, dialer",
     "rotating.keys.listener": "Key ratchet, listener",
+    "rotating.ports": "A port's change, at the side that moves",
+    "following.ports": "A port's change, at its peer",
     "compromised": "A pairing's end for good",
 }
 

@@ -438,13 +438,31 @@ def _control() -> Iterator[Case]:
         {"type": "ROTATE_REQUEST"},
     ]
     messages: tuple[control.ControlMessage, ...] = offer, reply, control.RotateRequest()
+    moves = (
+        control.PortRotate(1, 49_152),
+        control.PortRotate(70, 65_535, (Address("192.0.2.1", 5), Address("2001:db8::1", 6))),
+    )
+    told = [
+        {
+            "type": "PORT_ROTATE",
+            "sequence": move.sequence,
+            "port": move.port,
+            "candidates": [str(candidate) for candidate in move.candidates],
+        }
+        for move in moves
+    ]
     three = b"".join(map(control.encode_control, messages))
-    yield _good("the three messages", {"stream": three}, {"messages": said})
+    yield _good("the three messages of the ratchet", {"stream": three}, {"messages": said})
+    ported = b"".join(map(control.encode_control, moves))
+    yield _good("two moves to other ports", {"stream": ported}, {"messages": told})
     for name, text, why in (
         ("reserved CANDIDATES", "2000", "reserved"),
-        ("reserved PORT_ROTATE", "2500", "reserved"),
         ("an unknown type", "2100", "type"),
         ("a request with a body", "240100", "body"),
+        ("a move to no port", "250401000000", "body"),
+        ("a move with five addresses", "252701c00005" + "04c00002010005" * 5, "body"),
+        ("a move that goes on", "250501c00000ff", "body"),
+        ("a move to an address without a port", "250b01c0000104c00002010000", "body"),
         ("an offer of one byte", "220200ff", "body"),
         ("a body of 2049 bytes", "224801" + "00" * 2049, "length"),
     ):

@@ -70,6 +70,25 @@ class HopPort:
 
 
 @frozen
+class OpenPort:
+    """Open a socket bound to `local`, and answer `events.PortOpened` or `events.PortRefused`."""
+
+    link: int
+    local: Address
+
+
+@frozen
+class ClosePort:
+    """This link does not send from `local` any more: close the socket if nothing else needs it.
+
+    A listener keeps the sockets that it began with, since credentials name them.
+    """
+
+    link: int
+    local: Address
+
+
+@frozen
 class Destroy:
     """Overwrite and remove all that is kept of a pairing, and see that it is not used again.
 
@@ -201,6 +220,21 @@ class KeysRotated:
 
 
 @frozen
+class PortRotated:
+    """This side's datagrams leave from `local` now; `took_ns` is how long the move lasted."""
+
+    local: Address
+    took_ns: int
+
+
+@frozen
+class PortKept:
+    """A move to another port was given up, and why: nothing is lost, and it is tried again."""
+
+    why: str
+
+
+@frozen
 class CredentialReused:
     """Somebody holds a credential that is not theirs, or not current any more. For the user.
 
@@ -277,6 +311,8 @@ Notice: TypeAlias = (
     | DatagramArrived
     | Ponged
     | KeysRotated
+    | PortRotated
+    | PortKept
     | CredentialReused
     | Compromised
     | Closed
@@ -292,7 +328,16 @@ class Notify:
 
 
 Action: TypeAlias = (
-    Transmit | Persist | Publish | Withdraw | Destroy | DestroyIdentity | HopPort | Notify
+    Transmit
+    | Persist
+    | Publish
+    | Withdraw
+    | Destroy
+    | DestroyIdentity
+    | HopPort
+    | OpenPort
+    | ClosePort
+    | Notify
 )
 
 
@@ -314,3 +359,4 @@ class LinkStats:
     packets_lost: int
     established_at: Instant
     streams: int = field(default=0)
+    ports_left: int = field(default=0)  # how often this side has changed its port

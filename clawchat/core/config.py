@@ -60,6 +60,14 @@ WIPE_PROBES: Final = 3  # probe timeouts for which stragglers of an old epoch ar
 PATH_IDS_AHEAD: Final = 4  # ids recognised from the highest seen on, so that new paths are known
 PATH_IDS_BEHIND: Final = 8  # ids below the highest seen that stay recognised
 
+# Rotating ports (PROTOCOL.md "Rotating ports")
+ROTATE_PORTS: Final = HOUR  # of one port, plus or minus a tenth
+MOVE_LASTS: Final = 5 * SECOND  # a dozen challenges; a path that answers none of them does not work
+OVERLAP_LASTS: Final = 30 * SECOND  # a NAT forgets the old port after about as long
+MOVE_AGAIN: Final = MINUTE  # a move that gave way is tried again after this long
+MOVE_FAILURES: Final = 3  # in a row: then the network does not allow it, and ...
+MOVE_PATIENCE: Final = 24  # ... so many times the usual wait goes by before each further try
+
 # Bootstrap file (PROTOCOL.md "Bootstrap file")
 BOOTSTRAP_EVERY: Final = 10 * MINUTE  # a file that leaks later is worth nothing
 BOOTSTRAP_VALID: Final = 11 * MINUTE  # one minute of overlap, so at most two files are live
@@ -78,9 +86,10 @@ class Config:
 
     `identity` is the X25519 private key (32 bytes). A dialer closes a link from whose peer
     nothing came for `silence_ns_max`; a listener, who has nobody to call, keeps its end for
-    `patience_ns_max`. `max_links` bounds memory: a link takes some 20 kB idle, and
-    up to `limits.max_data` of undelivered bytes. `handshakes_per_second` bounds the
-    public-key work of all handshakes together; `core.admission` says what one source gets of it.
+    `patience_ns_max`. With `rotate_ports_ns` 0 this side keeps its port. `max_links` bounds memory:
+    a link takes some 20 kB idle, and up to `limits.max_data` of undelivered bytes.
+    `handshakes_per_second` bounds the public-key work of all handshakes together;
+    `core.admission` says what one source gets of it.
     """
 
     identity: Secret
@@ -94,4 +103,5 @@ class Config:
     rotate_traffic_ns: int = ROTATE_TRAFFIC
     rotate_latest_ns: int = ROTATE_LATEST
     rotate_packets: int = ROTATE_PACKETS
+    rotate_ports_ns: int = ROTATE_PORTS
     epoch_packets_max: int = EPOCH_PACKETS_MAX

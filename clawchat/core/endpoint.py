@@ -51,10 +51,13 @@ from clawchat.core.events import (
     Persisted,
     PersistFailed,
     Ping,
+    PortOpened,
+    PortRefused,
     PublishBootstrap,
     Remember,
     ResetStream,
     RotateKeys,
+    RotatePort,
     SendDatagram,
     StopStream,
     WithdrawBootstrap,
@@ -715,6 +718,21 @@ class Endpoint:
         link.rotate_keys(now)
         self._touch(link)
 
+    def _on_rotate_port(self, event: RotatePort, now: Instant) -> None:
+        link = self._link(event.link)
+        link.rotate_port(now)
+        self._touch(link)
+
+    def _on_port_opened(self, event: PortOpened, now: Instant) -> None:
+        link = self._link(event.link)
+        link.port_opened(event.local, event.candidates, now)
+        self._touch(link)
+
+    def _on_port_refused(self, event: PortRefused, now: Instant) -> None:
+        link = self._link(event.link)
+        link.port_refused(event.local, now)
+        self._touch(link)
+
     def _on_disturbed(self, event: Disturbed, now: Instant) -> None:
         link = self._link(event.link)
         link.disturbed(event.paths, now)
@@ -765,6 +783,9 @@ _HANDLERS: Final[dict[type[Any], Callable[[Endpoint, Any, Instant], None]]] = {
     SendDatagram: Endpoint._on_send_datagram,
     Ping: Endpoint._on_ping,
     RotateKeys: Endpoint._on_rotate,
+    RotatePort: Endpoint._on_rotate_port,
+    PortOpened: Endpoint._on_port_opened,
+    PortRefused: Endpoint._on_port_refused,
     Disturbed: Endpoint._on_disturbed,
     Close: Endpoint._on_close,
     DeclareCompromised: Endpoint._on_declare,

@@ -168,6 +168,30 @@ class RotateKeys:
 
 
 @frozen
+class RotatePort:
+    """Move to another local port now. Ends with the notice `PortRotated` or `PortKept`."""
+
+    link: int
+
+
+@frozen
+class PortOpened:
+    """The socket of `OpenPort`; `candidates` are other addresses at which it is reached."""
+
+    link: int
+    local: Address
+    candidates: tuple[Address, ...] = ()
+
+
+@frozen
+class PortRefused:
+    """The socket of `OpenPort` could not be had: the port is taken, or there are too many."""
+
+    link: int
+    local: Address
+
+
+@frozen
 class Disturbed:
     """The network changed, or this machine woke up: find out at once whether the path still works.
 
@@ -217,6 +241,9 @@ Event: TypeAlias = (
     | SendDatagram
     | Ping
     | RotateKeys
+    | RotatePort
+    | PortOpened
+    | PortRefused
     | Disturbed
     | Close
     | DeclareCompromised

@@ -35,7 +35,7 @@ from clawchat.core.config import (
     Config,
     Entropy,
 )
-from clawchat.core.credential import Pairing, Path
+from clawchat.core.credential import Address, Pairing, Path
 from clawchat.core.crypto.envelope import seal_reply
 from clawchat.core.crypto.schedule import EpochKeys
 from clawchat.core.epochs import Epochs
@@ -62,13 +62,15 @@ from clawchat.core.phases.commands import (
 )
 from clawchat.core.phases.dialing import Dialing, DialingCommand
 from clawchat.core.phases.established import Life, LifeCommand, RoamingCommand
+from clawchat.core.ports import Ports
 from clawchat.core.ratchet import Ratchet
 from clawchat.core.registry import Registry, Route
-from clawchat.core.roaming import Roaming
+from clawchat.core.roaming import Roaming, moved_local
 from clawchat.core.table import Signal, Trace
 from clawchat.core.timers import Timer
 from clawchat.core.transport import Facts, Transport
 from clawchat.core.undoing import Undoing
+from clawchat.core.wire.control import PortRotate
 from clawchat.core.wire.frames import SCOPE_EVERYTHING, Close, Compromised, encode_close
 from clawchat.errors import (
     CloseCode,
@@ -110,6 +112,7 @@ class Link:
         self.life = Life()
         self.ratchet: Ratchet | None = None
         self.roaming: Roaming | None = None
+        self.ports: Ports | None = None
         self.transport: Transport | None = None
         self.undoing: Undoing | None = None  # once the pairing was declared compromised
         self.agreement: Agreement | None = None
@@ -162,6 +165,30 @@ class Link:
         self.data_plane()
         assert self.ratchet is not None
         self.ratchet.ask(now)
+
+    def rotate_port(self, now: Instant) -> None:
+        """Move to another port. Raises `UnknownLink`."""
+        self.data_plane()
+        assert self.ports is not None
+        self.ports.ask(now, live=self._live)
+        self._tell()
+
+    def port_opened(self, local: Address, candidates: tuple[Address, ...], now: Instant) -> None:
+        """The socket that was asked for is there. Raises `UnknownLink`."""
+        self.data_plane()
+        assert self.ports is not None
+        self.ports.opened(local, candidates, now)
+
+    def port_refused(self, local: Address, now: Instant) -> None:
+        """It is not to be had. Raises `UnknownLink`."""
+        self.data_plane()
+        assert self.ports is not None
+        self.ports.refused(local, now)
+        self._tell()
+
+    @property
+    def _live(self) -> bool:
+        return self.life.phase is established.Phase.LIVE
 
     def close(self, code: CloseCode, text: str, now: Instant) -> None:
         """End the link; harmless when it has ended."""
@@ -297,6 +324,24 @@ class Link:
             config=self._config,
             entropy=self._entropy,
         )
+        self.ports = Ports(
+            self.id,
+            self.transport,
+            self.timers,
+            self._registry,
+            dialer=agreement.dialer,
+            rotate_keys=self.ratchet.ask,
+            left=self._left_port,
+            config=self._config,
+            entropy=self._entropy,
+            trace=self._trace,
+        )
+
+    def _left_port(self, local: Address, instead: Address) -> None:
+        """A socket of ours is about to be closed."""
+        assert self.roaming is not None
+        self.roaming.left_port(local, instead)
+        self._paths = moved_local(self._paths, local, instead)
 
     def _found(self, cid: bytes, keys: EpochKeys, path_id: int) -> None:
         self._registry.routes[cid] = Route(self, keys, path_id)
@@ -366,8 +411,7 @@ class Link:
 
     def _after_facts(self, transport: Transport, now: Instant) -> None:
         """Tell the machines what arrived. Raises `Violation`."""
-        for notice in transport.take_notices():
-            self._notify(notice)
+        self._tell()
         facts, transport.facts = transport.facts, Facts()
         if facts.compromised is not None:
             self._take_compromised(facts.compromised, now)
@@ -378,19 +422,25 @@ class Link:
             self._after_heard(transport, facts, now)
         for message in facts.control:
             assert self.ratchet is not None
-            self.ratchet.take(message, now)
-        for notice in transport.take_notices():
-            self._notify(notice)
+            assert self.ports is not None
+            if isinstance(message, PortRotate):
+                self.ports.take(message, now)
+            else:
+                self.ratchet.take(message, now)
+        self._tell()
         if facts.close is not None:
             self._take_close(facts.close, now)
 
     def _after_heard(self, transport: Transport, facts: Facts, now: Instant) -> None:
         if self.life.phase in (established.Phase.SUSPECT, established.Phase.ASLEEP):
             self._fire_life(established.Heard(now), now)
-        if self.roaming is not None and self.usable:
-            moved = self.roaming.follow(facts, now)
+        if self.roaming is not None and self.ports is not None and self.usable:
+            moved = self.roaming.follow(facts, now, gently=self.ports.is_following)
             if moved is not None:
                 self._notify(moved)
+                self.ports.met(now)
+            if facts.validated is not None:
+                self.ports.heard(now)
         if self.handshake.phase is dialing.Phase.PROVING:
             self._fire_handshake(dialing.PeerProved(now), now)
         elif self.handshake.phase is answering.Phase.REPLIED:
@@ -538,7 +588,9 @@ class Link:
             self.timers[Timer.DIAL] = min(self.timers[Timer.DIAL], now + PROVING_MAX)
         assert self.ratchet is not None
         assert self.roaming is not None
+        assert self.ports is not None
         self.roaming.start_clock(now)
+        self.ports.start_clock(now)
         self.ratchet.start_clock(now)
         self._fire_life(established.Begun(now), now)
         self._notify(
@@ -587,9 +639,11 @@ class Link:
     def _obey_roaming(self, command: RoamingCommand, now: Instant) -> None:
         roaming = self.roaming
         assert roaming is not None
+        assert self.ports is not None
         match command:
             case ReportSuspect():
                 roaming.suspect(now)
+                self.ports.lost(now)
                 self._notify(PathSuspect())
             case ProbePaths():
                 roaming.probe(now, again=self.life.phase is established.Phase.SUSPECT)
@@ -625,6 +679,9 @@ class Link:
             self.ratchet.wipe()
             self.ratchet = None
         self.roaming = None
+        if self.ports is not None:
+            self.ports.close()
+            self.ports = None
 
     def forget(self) -> None:
         """Wipe a handshake that never became a link."""
@@ -701,6 +758,23 @@ class Link:
         assert self.ratchet is not None
         self.ratchet.wipe_due(now)
 
+    def _on_port(self, now: Instant) -> None:
+        assert self.ports is not None
+        self.ports.due(now, live=self._live)
+
+    def _on_punch(self, now: Instant) -> None:
+        assert self.ports is not None
+        self.ports.punch_due(now)
+
+    def _on_move(self, now: Instant) -> None:
+        assert self.ports is not None
+        self.ports.lapsed(now)
+        self._tell()
+
+    def _on_overlap(self, now: Instant) -> None:
+        assert self.ports is not None
+        self.ports.overlap_over(now)
+
     def _on_keepalive(self, now: Instant) -> None:
         assert self.roaming is not None
         self.roaming.keep_alive(now)
@@ -725,6 +799,12 @@ class Link:
 
     # --- telling ------------------------------------------------------------------------------
 
+    def _tell(self) -> None:
+        """Pass on what the application is to know."""
+        if self.transport is not None:
+            for notice in self.transport.take_notices():
+                self._notify(notice)
+
     def _notify(self, notice: Notice) -> None:
         self._registry.out.append(Notify(self.id, notice))
 
@@ -733,6 +813,7 @@ class Link:
         transport = self.data_plane()
         recovery = transport.recovery
         assert self.agreement is not None
+        assert self.ports is not None
         return LinkStats(
             phase=self.life.phase.name.lower(),
             epoch=transport.epochs.current.epoch,
@@ -748,6 +829,7 @@ class Link:
             packets_lost=recovery.packets_lost,
             established_at=self.established_at,
             streams=len(transport.streams),
+            ports_left=self.ports.moves,
         )
 
 
@@ -758,6 +840,10 @@ _ON_TIMER: Final[dict[Timer, Callable[[Link, Instant], None]]] = {
     Timer.WIPE: Link._on_wipe,
     Timer.KEEPALIVE: Link._on_keepalive,
     Timer.PROBE: Link._on_probe,
+    Timer.PORT: Link._on_port,
+    Timer.PUNCH: Link._on_punch,
+    Timer.MOVE: Link._on_move,
+    Timer.OVERLAP: Link._on_overlap,
     Timer.HOP: Link._on_hop,
     Timer.ASLEEP: Link._on_asleep,
     Timer.SILENCE: Link._on_silence,

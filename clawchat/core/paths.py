@@ -12,7 +12,7 @@ Left to others: when to probe and to move (`core.link`), the packets (`core.tran
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from attrs import define
@@ -118,6 +118,12 @@ class Paths:
                 self._confirmed = max(self._confirmed, way.id)
                 return way
         return None
+
+    def forget(self, is_of_no_use: Callable[[Way], bool]) -> None:
+        """Such ways are challenged no more; never the one in use."""
+        for way in self:
+            if way is not self.active and is_of_no_use(way):
+                del self._ways[way.path]
 
     def use(self, way: Way) -> None:
         """Data goes this way from now on."""

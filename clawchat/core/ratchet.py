@@ -38,7 +38,7 @@ from clawchat.core.secret import Secret
 from clawchat.core.table import Fired, Signal, Trace
 from clawchat.core.timers import Timer
 from clawchat.core.transport import Transport
-from clawchat.core.wire.control import ControlMessage, RatchetOffer, RotateRequest
+from clawchat.core.wire.control import RatchetMessage, RatchetOffer, RotateRequest
 from clawchat.errors import CloseCode, Violation
 
 
@@ -113,7 +113,7 @@ class Ratchet:
         """Stragglers of the previous epoch have had their time."""
         self._fire(WipeDue(now), now)
 
-    def take(self, message: ControlMessage, now: Instant) -> None:
+    def take(self, message: RatchetMessage, now: Instant) -> None:
         """A message of the peer. Raises `Violation`."""
         if isinstance(message, RotateRequest):
             if not self._dialer:

@@ -25,7 +25,7 @@ from clawchat.core.config import (
     Config,
     Entropy,
 )
-from clawchat.core.credential import Path
+from clawchat.core.credential import Address, Path
 from clawchat.core.instant import Instant
 from clawchat.core.paths import Way
 from clawchat.core.timers import Timer
@@ -183,8 +183,15 @@ class Roaming:
 
     # --- moving -------------------------------------------------------------------------------
 
-    def follow(self, facts: Facts, now: Instant) -> PathChanged | None:
-        """The peer may have moved, or may be found where we looked for it: go there."""
+    def left_port(self, local: Address, instead: Address) -> None:
+        """A socket of ours is about to be closed; what was tried from it is tried from another."""
+        self._candidates = moved_local(self._candidates, local, instead)
+
+    def follow(self, facts: Facts, now: Instant, *, gently: bool = False) -> PathChanged | None:
+        """The peer may have moved, or may be found where we looked for it: go there.
+
+        `gently`: it told us that it would, and left nothing behind.
+        """
         if facts.where is not None:
             at_home = facts.where is self._transport.paths.active
             self._wanted = None if at_home else facts.where
@@ -193,11 +200,21 @@ class Roaming:
             found = self._wanted
         if found is None or not (self._searching or found is self._wanted):
             return None
-        if found is self._wanted and not self._searching and now - self._moved_at < FOLLOW_EVERY:
+        unasked = found is self._wanted and not (self._searching or gently)
+        if unasked and now - self._moved_at < FOLLOW_EVERY:
             return None  # at the next packet: nobody moves that often but to keep us busy
         self._searching, self._wanted = False, None
         if found is self._transport.paths.active:
             return None
-        self._moved_at = now
-        self._transport.move(found, now)
+        if gently:
+            self._transport.move_gently(found)
+        else:
+            self._moved_at = now
+            self._transport.move(found, now)
         return PathChanged(found.path)
+
+
+def moved_local(paths: tuple[Path, ...], local: Address, instead: Address) -> tuple[Path, ...]:
+    """The same paths, with one of our own addresses replaced."""
+    found = (path._replace(local=instead) if path.local == local else path for path in paths)
+    return tuple(dict.fromkeys(found))

@@ -28,7 +28,7 @@ from clawchat.core.actions import (
     Transmit,
 )
 from clawchat.core.config import HELD_MAX
-from clawchat.core.credential import Path
+from clawchat.core.credential import Address, Path
 from clawchat.core.crypto.packets import EPOCH_PACKETS_MAX, OVERHEAD
 from clawchat.core.crypto.replay import ReplayWindow
 from clawchat.core.crypto.schedule import EpochKeys
@@ -99,6 +99,7 @@ class Transport:
         "_trial",
         "_used",
         "beat",
+        "between",
         "datagrams",
         "drops",
         "epochs",
@@ -115,6 +116,7 @@ class Transport:
         "recovery",
         "replay",
         "streams",
+        "was_told",
     )
 
     def __init__(
@@ -136,6 +138,8 @@ class Transport:
         self.holding = False
         self.last_heard = now
         self.last_sent = now
+        self.between: dict[Address, None] = {}  # our other ports while we move, and a while after
+        self.was_told = False  # whether the peer said that it moves: it needs no copies
         self.packets_sent = 0
         self.packets_received = 0
         self.replay = ReplayWindow()
@@ -212,8 +216,11 @@ class Transport:
         used, self._used = self._used, False
         if not moved_on:
             return
+        if way.path.local in self.between and way.path.remote == self.path.remote:
+            way = self.paths.active  # it is we who move
         if way is not self.paths.active:
-            self._try(way, size, now)
+            if not self.was_told:
+                self._try(way, size, now)
         elif used:
             self._trial = None
         if not used:
@@ -309,7 +316,12 @@ class Transport:
 
     def _on_stream(self, frame: frames.Stream, _now: Instant) -> None:
         self.streams.on_stream(frame.stream, frame.offset, frame.data, frame.fin)
-        self.epochs.carried = True
+        self._carries(frame.stream)
+
+    def _carries(self, stream: int) -> None:
+        """What the link says for itself makes no epoch old."""
+        if stream != CONTROL_STREAM:
+            self.epochs.carried = True
 
     def _on_ack(self, frame: frames.Ack, now: Instant) -> None:
         outcome = self.recovery.acknowledged(frame.ranges, frame.delay_us * MICROSECOND, now)
@@ -470,7 +482,7 @@ class Transport:
                     continue
                 break
             run, payloads = batch
-            self.epochs.carried = True
+            self._carries(run.stream)
             self._emit(out, payloads, (), run, True, now)
         if not self.streams.pending():
             recovery.app_limited()
@@ -569,7 +581,8 @@ class Transport:
             parts.append(found[0])
             items.append(found[1])
             left -= len(found[0])
-            eliciting = self.epochs.carried = True
+            eliciting = True
+            self._carries(found[1][1])
         if due and not eliciting and received.crowded:
             parts.append(frames.PING)  # so that the peer says which of our ACKs it knows
             eliciting = True
@@ -607,6 +620,14 @@ class Transport:
         self.mtu.path_changed(now)
         self.recovery.resized(self.mtu.size)
         self.resume(now)
+
+    def move_gently(self, way: Way) -> None:
+        """Data takes another port between the same hosts: what was learned of the path holds, and
+        what is in flight arrives.
+        """
+        self._trial = None
+        self.paths.use(way)
+        self.probe()
 
     def resume(self, now: Instant) -> None:
         """The peer is back, or we are elsewhere: what was in flight is sent again now, and what is

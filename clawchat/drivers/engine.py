@@ -20,6 +20,7 @@ from typing import Final, Protocol
 
 from clawchat.core.actions import (
     Closed,
+    ClosePort,
     Compromised,
     Destroy,
     DestroyIdentity,
@@ -28,7 +29,7 @@ from clawchat.core.actions import (
     LinkStats,
     Notice,
     Notify,
-    PathChanged,
+    OpenPort,
     Persist,
     Publish,
     Transmit,
@@ -37,10 +38,19 @@ from clawchat.core.actions import (
 from clawchat.core.config import Config
 from clawchat.core.credential import Address, Path
 from clawchat.core.endpoint import Endpoint
-from clawchat.core.events import Close, Consumed, Dial, Disturbed, Event
+from clawchat.core.events import (
+    Close,
+    Consumed,
+    Dial,
+    Disturbed,
+    Event,
+    PortOpened,
+    PortRefused,
+)
 from clawchat.core.instant import MILLISECOND, SECOND, Instant
 from clawchat.drivers import clock
 from clawchat.drivers.network import Watch
+from clawchat.drivers.ports import PortBook
 from clawchat.drivers.scrub import scrub
 from clawchat.drivers.sockets import UdpSocket
 from clawchat.errors import UnknownLink
@@ -102,8 +112,7 @@ class Engine:
         self.overflowed = 0  # batches lost because a socket was blocked for long
         self._host = host
         self._open_socket = open_socket
-        self._lent = frozenset(self.sockets)  # never closed while this runs
-        self._used: dict[int, Address] = {}  # by each link, to send from
+        self._book = PortBook(self.sockets)
         self._looked = clock.now()
         self._slept = clock.slept()
         self._disturb_at: Instant = LATER
@@ -116,8 +125,8 @@ class Engine:
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """Where the sockets are bound."""
-        return tuple(self.sockets)
+        """Where the sockets are bound that are not there for one link alone."""
+        return self._book.lent
 
     @property
     def static(self) -> bytes:
@@ -132,6 +141,7 @@ class Engine:
         """Give the core an event; `turn` must follow soon. Raises a `LocalError`."""
         self._endpoint.handle(event, clock.now())
         self._news = True
+        self._book.handled(event)
         if type(event) is Dial:
             self.links[event.link] = None
 
@@ -208,6 +218,10 @@ class Engine:
                     self._host.destroy(action)
                 elif isinstance(action, HopPort):
                     self._hop(action)
+                elif isinstance(action, OpenPort):
+                    self._open_port(action)
+                elif isinstance(action, ClosePort):
+                    self._close_port(action)
                 else:
                     self._host.publish(action)
         if self._destroyed:
@@ -249,25 +263,46 @@ class Engine:
             return None  # this machine lacks it
         if len(family) >= SOCKETS_MAX and not self._close_oldest(family):
             return None
+        return self._opened(Address(family[0].host, 0))
+
+    def _opened(self, address: Address) -> UdpSocket | None:
         try:
-            sock = self._open_socket(Address(family[0].host, 0))
+            sock = self._open_socket(address)
         except OSError:
-            return None  # out of ports or descriptors: go on with what there is
+            return None  # taken, or out of ports or descriptors: go on with what there is
         self.sockets[sock.address] = sock
         self._host.listen(sock)
         return sock
 
     def _close_oldest(self, family: list[Address]) -> bool:
-        """Close one that no link sends from; False when there is none."""
-        needed = {*self._lent, *self._used.values()}
+        """Close one that nobody needs; False when there is none."""
         for address in family:
-            if address not in needed:
-                sock = self.sockets.pop(address)
-                self.backlog.pop(sock, None)
-                self._host.unlisten(sock)
-                sock.close()
+            if not self._book.is_needed(address):
+                self._close_socket(address)
                 return True
         return False
+
+    def _close_socket(self, address: Address) -> None:
+        sock = self.sockets.pop(address)
+        self.backlog.pop(sock, None)
+        self._host.unlisten(sock)
+        sock.close()
+
+    def _open_port(self, action: OpenPort) -> None:
+        """A link moves: the port is drawn by the core, since it knows which it had lately."""
+        link, local = action.link, action.local
+        sock = self._opened(local) if self._book.has_room() else None
+        answer = PortRefused(link, local) if sock is None else PortOpened(link, sock.address)
+        if sock is not None:
+            self._book.opened(link, sock.address)
+        try:
+            self.handle(answer)
+        except UnknownLink:  # it ended in this very turn
+            self._close_port(ClosePort(link, local))
+
+    def _close_port(self, action: ClosePort) -> None:
+        if self._book.left(action.link, action.local) and action.local in self.sockets:
+            self._close_socket(action.local)
 
     def wait_seconds(self) -> float:
         """How long a driver may sleep after a `turn` before the next."""
@@ -297,12 +332,9 @@ class Engine:
             self._destroyed = True
         if isinstance(notice, Established):
             self.links[link] = None
-            self._used[link] = notice.path.local
-        elif isinstance(notice, PathChanged):
-            self._used[link] = notice.path.local
         elif isinstance(notice, Closed):
             self.links.pop(link, None)
-            self._used.pop(link, None)
+        self._book.noticed(link, notice)
         self._host.notify(link, notice)
 
     def _send(self, action: Transmit) -> None:

@@ -22,12 +22,14 @@ from clawchat.core.actions import (
     Action,
     BootstrapContent,
     Closed,
+    ClosePort,
     Compromised,
     Destroy,
     DestroyIdentity,
     Established,
     Notice,
     Notify,
+    OpenPort,
     Persist,
     Publish,
     Receipt,
@@ -46,6 +48,8 @@ from clawchat.core.events import (
     Event,
     Persisted,
     PersistFailed,
+    PortOpened,
+    PortRefused,
     PublishBootstrap,
     Remember,
     StreamClass,
@@ -130,6 +134,8 @@ class Side:
     taken: list[Taken] = field(factory=list)
     lives: int = 1
     reads: bool = True  # whether stream data is consumed as it comes
+    sockets: dict[Address, None] = field(factory=dict)  # beside its first
+    opens: Callable[[Address], bool | None] = lambda _: True  # None: the driver never answers
 
     @property
     def notices(self) -> list[Notice]:
@@ -295,6 +301,16 @@ class Pair:
             case Destroy(file_id):
                 side.disk.kept.pop(file_id, None)
                 side.disk.destroyed.append(file_id)
+            case OpenPort(link, local):
+                answer = side.opens(local)
+                if answer:
+                    side.sockets[local] = None
+                if answer is not None:
+                    outcome = PortOpened if answer else PortRefused
+                    with suppress(UnknownLink):  # it has ended in the same turn
+                        side.endpoint.handle(outcome(link, local), self.now)
+            case ClosePort(_, local):
+                side.sockets.pop(local, None)
             case Notify() | Publish() | Withdraw() | DestroyIdentity():
                 pass
 
@@ -365,7 +381,7 @@ class Pair:
         _, _, parcel = heappop(self._flying)
         for side in self.sides:
             also = self.also_dialer if side is self.dialer else self.also_listener
-            if parcel.to in (side.address, also) and side is not self.asleep:
+            if parcel.to in (side.address, also, *side.sockets) and side is not self.asleep:
                 self.do(side, DatagramReceived(Path(parcel.to, parcel.source), parcel.data))
 
     def _finish_writing(self) -> None:

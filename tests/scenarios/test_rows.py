@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from clawchat.core.actions import HopPort
+from clawchat.core.actions import ClosePort, HopPort, PortKept, PortRotated
+from clawchat.core.credential import Address, Path
 from clawchat.core.crypto.envelope import ENVELOPE_SIZES
 from clawchat.core.events import (
     Close,
@@ -22,6 +23,7 @@ from clawchat.core.events import (
     Ping,
     PublishBootstrap,
     RotateKeys,
+    RotatePort,
     WithdrawBootstrap,
 )
 from clawchat.core.instant import HOUR, MILLISECOND, MINUTE, SECOND
@@ -31,7 +33,9 @@ from clawchat.core.phases import (
     compromised,
     dialing,
     established,
+    following_ports,
     rotating_keys,
+    rotating_ports,
 )
 from clawchat.core.table import Table
 from clawchat.errors import CloseCode, Drop
@@ -58,6 +62,8 @@ TABLES: tuple[Table[Any], ...] = (
     established.TABLE,
     rotating_keys.DIALER,
     rotating_keys.LISTENER,
+    rotating_ports.TABLE,
+    following_ports.TABLE,
     compromised.TABLE,
 )
 RowId: TypeAlias = tuple[str, str, str, str]
@@ -71,6 +77,8 @@ ANSWERING = "handshake.listener"
 LIFE = "established"
 OFFERING = "rotating.keys.dialer"
 REPLYING = "rotating.keys.listener"
+LEAVING = "rotating.ports"
+FOLLOWING = "following.ports"
 UNDOING = "compromised"
 
 
@@ -655,6 +663,175 @@ def the_listeners_user_asks_while_the_last_rotation_ends() -> Pair:
     pair.do(pair.listener, RotateKeys(-1))
     pair.run(SECOND)
     assert pair.listener.endpoint.link_stats(-1).epoch == 3
+    return pair
+
+
+# --- rotating ports ---------------------------------------------------------------------------
+
+
+def to_or_from_a_new_port(parcel: Parcel) -> bool:
+    return max(parcel.source.port, parcel.to.port) >= rotating_ports.PORT_FROM
+
+
+@takes(LEAVING, "STEADY PortAsked OPENING", "OPENING SocketOpened MOVING")
+@takes(LEAVING, "MOVING MoveProved OVERLAPPING", "OVERLAPPING OverlapOver STEADY")
+@takes(FOLLOWING, "STEADY PeerAnnounced FOLLOWING", "FOLLOWING PeerMet STEADY")
+def a_dialer_moves_to_another_port() -> Pair:
+    pair = linked_pair()
+    pair.do(pair.dialer, RotatePort(1))
+    pair.run(31 * SECOND)
+    (moved,) = pair.dialer.all(PortRotated)
+    assert pair.dialer.endpoint.link_stats(1).path == Path(moved.local, LISTENER)
+    assert pair.listener.endpoint.link_stats(-1).path == Path(LISTENER, moved.local)
+    assert [closed.local for closed in pair.dialer.acts(ClosePort)] == [DIALER]
+    return pair
+
+
+@takes(LEAVING, "STEADY PortDue OPENING")
+def a_listeners_port_grows_an_hour_old() -> Pair:
+    pair = linked_pair(dialer=config_of("dialer", rotate_ports_ns=0))
+    pair.run(HOUR + HOUR // 9)
+    (moved,) = pair.listener.all(PortRotated)
+    assert pair.dialer.endpoint.link_stats(1).path == Path(DIALER, moved.local)
+    return pair
+
+
+@takes(LEAVING, "OPENING SocketRefused OPENING")
+def the_first_port_that_is_drawn_is_taken() -> Pair:
+    pair = linked_pair()
+    tried: list[Address] = []
+
+    def first_is_taken(local: Address) -> bool:
+        tried.append(local)
+        return len(tried) > 1
+
+    pair.dialer.opens = first_is_taken
+    pair.do(pair.dialer, RotatePort(1))
+    pair.run(SECOND)
+    assert [moved.local for moved in pair.dialer.all(PortRotated)] == tried[1:]
+    return pair
+
+
+@takes(LEAVING, "OPENING SocketRefused STEADY")
+def every_port_that_is_drawn_is_taken() -> Pair:
+    pair = linked_pair()
+    pair.dialer.opens = lambda _: False
+    pair.do(pair.dialer, RotatePort(1))
+    pair.run(SECOND)
+    assert [kept.why for kept in pair.dialer.all(PortKept)] == [rotating_ports.REFUSED]
+    return pair
+
+
+@takes(LEAVING, "OPENING MoveLapsed STEADY")
+def a_driver_never_says_whether_it_has_a_socket() -> Pair:
+    pair = linked_pair()
+    pair.dialer.opens = lambda _: None
+    pair.do(pair.dialer, RotatePort(1))
+    pair.run(6 * SECOND)
+    assert [kept.why for kept in pair.dialer.all(PortKept)] == [rotating_ports.REFUSED]
+    return pair
+
+
+@takes(LEAVING, "MOVING PunchDue MOVING", "MOVING MoveLapsed STEADY")
+@takes(FOLLOWING, "FOLLOWING PunchAgain FOLLOWING", "FOLLOWING FollowLapsed STEADY")
+def nothing_gets_through_to_another_port() -> Pair:
+    pair = linked_pair()
+    pair.network = losing(to_or_from_a_new_port)
+    pair.do(pair.dialer, RotatePort(1))
+    pair.run(6 * SECOND)
+    assert [kept.why for kept in pair.dialer.all(PortKept)] == [rotating_ports.UNANSWERED]
+    assert pair.dialer.endpoint.link_stats(1).path == Path(DIALER, LISTENER)
+    assert pair.dialer.endpoint.link_stats(1).epoch == 2, "the keys change instead"
+    assert not pair.dialer.sockets
+    return pair
+
+
+@takes(LEAVING, "OVERLAPPING PortAsked OVERLAPPING")
+def a_user_asks_for_another_port_right_after_a_move() -> Pair:
+    pair = linked_pair()
+    pair.do(pair.dialer, RotatePort(1))
+    pair.run(SECOND)
+    pair.do(pair.dialer, RotatePort(1))
+    pair.run(SECOND)
+    assert [kept.why for kept in pair.dialer.all(PortKept)] == [rotating_ports.TOO_EARLY]
+    assert len(pair.dialer.sockets) == 1
+    return pair
+
+
+@takes(LEAVING, "MOVING PeerMoves MOVING", "MOVING PeerMoves STEADY")
+def both_sides_leave_their_ports_at_the_same_moment() -> Pair:
+    pair = linked_pair()
+    pair.do(pair.listener, RotatePort(-1))
+    pair.do(pair.dialer, RotatePort(1))
+    pair.run(SECOND)
+    (ours,) = pair.dialer.all(PortRotated)
+    assert not pair.listener.all(PortRotated)
+    assert pair.listener.endpoint.link_stats(-1).path == Path(LISTENER, ours.local)
+    pair.run(MINUTE + SECOND)
+    (theirs,) = pair.listener.all(PortRotated)
+    assert pair.dialer.endpoint.link_stats(1).path == Path(ours.local, theirs.local)
+    return pair
+
+
+@takes(LEAVING, "OPENING PeerMoves OPENING", "OPENING PeerMoves STEADY")
+def each_side_hears_of_the_others_move_while_its_driver_opens_a_socket() -> Pair:
+    pair = linked_pair()
+    for side, other in ((pair.dialer, pair.listener), (pair.listener, pair.dialer)):
+        side.opens, other.opens = (lambda _: None), (lambda _: True)
+        pair.do(side, RotatePort(1 if side is pair.dialer else -1))
+        pair.do(other, RotatePort(1 if other is pair.dialer else -1))
+        pair.run(MINUTE)
+    assert len(pair.listener.all(PortRotated)) == 1
+    assert len(pair.dialer.all(PortRotated)) == 1
+    return pair
+
+
+@takes(LEAVING, "OPENING LinkLost STEADY")
+def the_peer_is_lost_while_a_socket_is_opened() -> Pair:
+    pair = linked_pair()
+    pair.dialer.opens = lambda _: None
+    pair.network = dead
+    pair.do(pair.dialer, Ping(1, 1))
+    pair.do(pair.dialer, RotatePort(1))
+    pair.run_until(in_phase(pair.dialer, established.Phase.SUSPECT))
+    pair.network = calm
+    pair.dialer.opens = lambda _: True
+    pair.run(MINUTE + SECOND)
+    assert len(pair.dialer.all(PortRotated)) == 1, "a minute later"
+    return pair
+
+
+@takes(LEAVING, "MOVING LinkLost STEADY")
+@takes(FOLLOWING, "FOLLOWING PeerAnnounced FOLLOWING")
+def the_mover_loses_its_peer_and_tells_of_another_port_when_it_is_back() -> Pair:
+    pair = linked_pair()
+    pair.network = losing(to_or_from_a_new_port)
+    pair.do(pair.dialer, RotatePort(1))
+    pair.run(SECOND)
+    pair.network = dead
+    pair.do(pair.dialer, Ping(1, 1))
+    pair.run_until(in_phase(pair.dialer, established.Phase.SUSPECT))
+    assert not pair.dialer.sockets
+    pair.network = calm
+    pair.run(SECOND)
+    pair.do(pair.dialer, RotatePort(1))
+    pair.run(SECOND)
+    assert len(pair.dialer.all(PortRotated)) == 1
+    return pair
+
+
+@takes(FOLLOWING, "FOLLOWING PeerLost STEADY")
+def the_peer_of_a_mover_loses_it() -> Pair:
+    pair = linked_pair()
+    pair.network = losing(to_or_from_a_new_port)
+    pair.do(pair.dialer, RotatePort(1))
+    pair.run(LATENCY)
+    pair.network = dead
+    pair.do(pair.listener, Ping(-1, 1))
+    pair.run_until(in_phase(pair.listener, established.Phase.SUSPECT))
+    pair.network = calm
+    pair.run(SECOND)
+    assert pair.listener.endpoint.link_stats(-1).phase == "live"
     return pair
 
 

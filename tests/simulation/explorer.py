@@ -245,7 +245,7 @@ class Situation:
 
     def _ratchet(self, host: Host) -> Enum:
         assert host.endpoint is not None
-        return next(iter(sights(host.endpoint))).phases[-1]
+        return next(iter(sights(host.endpoint))).phases[2]
 
     def restore_backup(self) -> None:
         """The dialer's disk goes back to the generation before the one that both keep now."""

@@ -53,6 +53,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(0, 100 * HOUR),
     bool: st.booleans(),
     Entropy: st.just(Random(1).randbytes),
+    Address: st.builds(Address, st.just("192.0.2.1"), st.integers(49_152, 49_160)),
     tuple[Address, ...]: st.just((Address("192.0.2.1", 5),)),
 }
 
@@ -192,8 +193,10 @@ def test_all_tables_were_found() -> None:
     assert {
         "bootstrap",
         "established",
+        "following.ports",
         "handshake.dialer",
         "handshake.listener",
         "rotating.keys.dialer",
         "rotating.keys.listener",
+        "rotating.ports",
     } <= set(TABLES)

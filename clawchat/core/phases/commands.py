@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from clawchat.core.credential import Pairing
+from clawchat.core.credential import Address, Pairing
 from clawchat.core.secret import Secret
 from clawchat.core.wire.control import ControlMessage
 from clawchat.errors import CloseCode
@@ -153,3 +153,63 @@ class Rotated:
 
     epoch: int
     took_ns: int
+
+
+@frozen
+class WantSocket:
+    """Ask the driver for a socket that is bound to `local`."""
+
+    local: Address
+
+
+@frozen
+class PunchPort:
+    """Challenge the peer from the new socket."""
+
+
+@frozen
+class UseNewPort:
+    """Let data take the new path, which is proved."""
+
+
+@frozen
+class CloseNewPort:
+    """Give the new socket back."""
+
+
+@frozen
+class CloseOldPorts:
+    """Give back every socket that this link does not send from."""
+
+
+@frozen
+class PortMoved:
+    """Tell the application that data takes `local` now."""
+
+    local: Address
+    took_ns: int
+
+
+@frozen
+class KeepPort:
+    """Tell the application that the port stays; if the move `failed`, change the keys instead."""
+
+    why: str
+    failed: bool
+
+
+@frozen
+class PutOffMove:
+    """Try again in a minute."""
+
+
+@frozen
+class PunchPeer:
+    """Challenge the peer at these addresses."""
+
+    addresses: tuple[Address, ...]
+
+
+@frozen
+class EndPunching:
+    """Challenge it there no more."""

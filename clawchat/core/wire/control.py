@@ -12,13 +12,16 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from clawchat.core.credential import Address
 from clawchat.core.wire import varint
+from clawchat.core.wire.address import decode_address, encode_address
 from clawchat.errors import Drop, Malformed
 
 BODY_SIZE_MAX: Final = 2048
 OFFER_SIZE: Final = 1216  # an X-Wing public key
 REPLY_SIZE: Final = 1120  # an X-Wing ciphertext
 EPOCH_MAX: Final = (1 << 32) - 1
+PORT_CANDIDATES_MAX: Final = 4  # addresses of one socket: host, IPv6, mapped, seen by others
 
 
 @unique
@@ -29,7 +32,7 @@ class ControlType(IntEnum):
     RATCHET_OFFER = 0x22
     RATCHET_REPLY = 0x23
     ROTATE_REQUEST = 0x24
-    PORT_ROTATE = 0x25  # reserved
+    PORT_ROTATE = 0x25
 
 
 @frozen
@@ -53,15 +56,39 @@ class RotateRequest:
     """The listener would like a `RatchetOffer`."""
 
 
-ControlMessage: TypeAlias = RatchetOffer | RatchetReply | RotateRequest
+@frozen
+class PortRotate:
+    """The sender's `sequence`-th move (from 1): it can be reached at `port` as well from now on.
 
+    At the address from which it is heard, if its NAT keeps port numbers or it has none, and at
+    the `candidates` that it knows of.
+    """
+
+    sequence: int
+    port: int
+    candidates: tuple[Address, ...] = ()
+
+
+RatchetMessage: TypeAlias = RatchetOffer | RatchetReply | RotateRequest
+ControlMessage: TypeAlias = RatchetMessage | PortRotate
+
+_KINDS: Final = frozenset(
+    {
+        ControlType.RATCHET_OFFER,
+        ControlType.RATCHET_REPLY,
+        ControlType.ROTATE_REQUEST,
+        ControlType.PORT_ROTATE,
+    }
+)
 _KEY_SIZE: Final = {ControlType.RATCHET_OFFER: OFFER_SIZE, ControlType.RATCHET_REPLY: REPLY_SIZE}
 
 
 def encode_control(message: ControlMessage) -> bytes:
-    """Raises `ValueError` when the epoch or the key has a wrong size."""
+    """Raises `ValueError` when a number, a key or an address does not fit its field."""
     if isinstance(message, RotateRequest):
         return varint.encode(ControlType.ROTATE_REQUEST) + b"\0"
+    if isinstance(message, PortRotate):
+        return _port_rotate(message)
     if isinstance(message, RatchetOffer):
         kind, key = ControlType.RATCHET_OFFER, message.public
     else:
@@ -70,6 +97,17 @@ def encode_control(message: ControlMessage) -> bytes:
         raise ValueError("a ratchet message of a wrong size")
     body = varint.encode(message.epoch) + key
     return varint.encode(kind) + varint.encode(len(body)) + body
+
+
+def _port_rotate(message: PortRotate) -> bytes:
+    addresses = message.candidates
+    if len(addresses) > PORT_CANDIDATES_MAX or not all(address.port for address in addresses):
+        raise ValueError("at most four candidates, each with a port")
+    if not 0 < message.port <= 0xFFFF:
+        raise ValueError(f"no port: {message.port}")
+    body = varint.encode(message.sequence) + message.port.to_bytes(2, "big")
+    body += bytes((len(addresses),)) + b"".join(map(encode_address, addresses))
+    return varint.encode(ControlType.PORT_ROTATE) + varint.encode(len(body)) + body
 
 
 class ControlReader:
@@ -108,7 +146,7 @@ def _message(buffer: bytes, at: int) -> tuple[ControlMessage, int] | None:
     if not _whole_varint(buffer, at):
         return None
     kind, at = varint.decode(buffer, at)
-    if kind not in _KEY_SIZE and kind != ControlType.ROTATE_REQUEST:
+    if kind not in _KINDS:
         raise Malformed(Drop.MALFORMED_FRAME)
     if not _whole_varint(buffer, at):
         return None
@@ -129,9 +167,30 @@ def _body(kind: ControlType, body: bytes) -> ControlMessage:
         if body:
             raise Malformed(Drop.MALFORMED_FRAME)
         return RotateRequest()
+    if kind is ControlType.PORT_ROTATE:
+        return _read_port_rotate(body)
     epoch, at = varint.decode(body, 0)
     if epoch > EPOCH_MAX or len(body) - at != _KEY_SIZE[kind]:
         raise Malformed(Drop.MALFORMED_FRAME)
     if kind is ControlType.RATCHET_OFFER:
         return RatchetOffer(epoch, body[at:])
     return RatchetReply(epoch, body[at:])
+
+
+def _read_port_rotate(body: bytes) -> PortRotate:
+    sequence, at = varint.decode(body, 0)
+    if len(body) < at + 3:
+        raise Malformed(Drop.MALFORMED_FRAME)
+    port, count = int.from_bytes(body[at : at + 2], "big"), body[at + 2]
+    if port == 0 or count > PORT_CANDIDATES_MAX:
+        raise Malformed(Drop.MALFORMED_FRAME)
+    at += 3
+    addresses = []
+    for _ in range(count):
+        address, at = decode_address(body, at, Drop.MALFORMED_FRAME)
+        if address.port == 0:
+            raise Malformed(Drop.MALFORMED_FRAME)
+        addresses.append(address)
+    if at != len(body):
+        raise Malformed(Drop.MALFORMED_FRAME)
+    return PortRotate(sequence, port, tuple(addresses))

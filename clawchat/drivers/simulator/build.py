@@ -10,7 +10,7 @@ from random import Random
 
 from clawchat.core.config import Config, Entropy
 from clawchat.core.endpoint import Endpoint
-from clawchat.core.instant import Instant
+from clawchat.core.instant import SECOND, Instant
 from clawchat.core.secret import Secret
 from clawchat.core.wire.parameters import Limits
 from clawchat.drivers.simulator.host import Driven, Host
@@ -25,7 +25,9 @@ def build_endpoint(host: Host, now: Instant, unix_ns: int, entropy: Entropy) -> 
 
 
 def build_any_endpoint(host: Host, now: Instant, unix_ns: int, entropy: Entropy) -> Driven:
-    """An endpoint with limits of its own on every other host, so that every window is met."""
+    """An endpoint with limits of its own on every other host, so that every window is met, and
+    with ports that change often or never.
+    """
     dice = Random(f"limits/{host.seed}/{host.name}")
     if dice.random() < 0.5:
         return build_endpoint(host, now, unix_ns, entropy)
@@ -35,5 +37,6 @@ def build_any_endpoint(host: Host, now: Instant, unix_ns: int, entropy: Entropy)
         max_streams=dice.choice((4, 10, 257)),
         max_datagram=dice.choice((1024, 1200, 1472, 9000)),
     )
-    config = Config(identity=Secret(host.identity), limits=limits)
+    ports_ns = dice.choice((0, 2 * SECOND, 40 * SECOND))
+    config = Config(identity=Secret(host.identity), limits=limits, rotate_ports_ns=ports_ns)
     return Endpoint(config, now=now, unix_ns=unix_ns, entropy=entropy, trace=host.traced)

@@ -29,6 +29,7 @@ DIALERS_DEEDS = {
     Deed.DATAGRAM: 3,
     Deed.PING: 3,
     Deed.ROTATE: 3,
+    Deed.MOVE: 3,
     Deed.RESET: 1,
     Deed.STOP: 1,
     Deed.CLOSE: 1,
@@ -39,6 +40,7 @@ LISTENERS_DEEDS = {
     Deed.DATAGRAM: 2,
     Deed.PING: 2,
     Deed.ROTATE: 2,
+    Deed.MOVE: 2,
     Deed.RESET: 1,
     Deed.STOP: 1,
 }

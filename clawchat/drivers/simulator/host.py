@@ -24,20 +24,31 @@ from attrs import define, field
 from clawchat.core.actions import (
     Action,
     BootstrapContent,
+    ClosePort,
     Destroy,
     DestroyIdentity,
     HopPort,
     LinkStats,
     Notice,
     Notify,
+    OpenPort,
     Persist,
     Publish,
     Transmit,
     Withdraw,
 )
 from clawchat.core.credential import Address, Path
-from clawchat.core.events import DatagramReceived, Disturbed, Event, Persisted, PersistFailed
+from clawchat.core.events import (
+    DatagramReceived,
+    Disturbed,
+    Event,
+    Persisted,
+    PersistFailed,
+    PortOpened,
+    PortRefused,
+)
 from clawchat.core.instant import MICROSECOND, Deadline, Instant
+from clawchat.drivers.ports import PortBook
 from clawchat.drivers.simulator.clock import HostClock, Timeline
 from clawchat.drivers.simulator.disk import Disk
 from clawchat.drivers.simulator.network import Network, Origin, Parcel
@@ -143,6 +154,7 @@ class Host:
     fallen: bool = False
     endpoint: Driven | None = None
     sockets: list[Address] = field(factory=list)
+    book: PortBook = field(factory=lambda: PortBook(()))
     _inbox: deque[Parcel] = field(factory=deque)
     _inbox_bytes: int = 0
     _wake_at: int | None = None
@@ -163,6 +175,7 @@ class Host:
         self._inbox_bytes = 0
         self._wake_at = None
         self._bind(self.address)
+        self.book = PortBook(self.sockets)
         dice = Random(f"{self.seed}/{self.name}/{self.incarnation}").randbytes
         self.endpoint = self.build(self, self.now, self.clock.unix(self.timeline.now), dice)
         self._tell("started")
@@ -241,6 +254,29 @@ class Host:
         paths = tuple(Path(here, remote) for remote in action.remotes)
         with suppress(LocalError):  # the link has ended meanwhile
             self._handle(Disturbed(action.link, paths), [])
+
+    @property
+    def base(self) -> Address:
+        """The socket to dial from."""
+        return self.book.lent[0]
+
+    def _open_port(self, action: OpenPort) -> None:
+        local = action.local
+        free = self.book.has_room() and local not in self.sockets
+        if free:
+            self._bind(local)
+            self.book.opened(action.link, local)
+            self._tell(f"opened {local}")
+        try:
+            self._handle((PortOpened if free else PortRefused)(action.link, local), [])
+        except LocalError:  # the link has ended meanwhile
+            self._close_port(ClosePort(action.link, local))
+
+    def _close_port(self, action: ClosePort) -> None:
+        if self.book.left(action.link, action.local) and action.local in self.sockets:
+            self.sockets.remove(action.local)
+            self.network.detach(action.local)
+            self._tell(f"closed {action.local}")
 
     def move(self, address: Address) -> None:
         """Bind another address from now on (only between two processes)."""
@@ -384,6 +420,7 @@ class Host:
         if self.endpoint is not endpoint:
             return  # a watcher pulled the plug
         endpoint.handle(event, self.now)
+        self.book.handled(event)
         for watcher in self.watchers:
             watcher.handled(self, event, parcels)
 
@@ -408,6 +445,7 @@ class Host:
         if isinstance(action, Transmit):
             self._transmit(action)
         elif isinstance(action, Notify):
+            self.book.noticed(action.link, action.notice)
             self.application.noticed(self, action.link, action.notice)
         elif isinstance(action, Persist):
             self._persist(action)
@@ -418,6 +456,10 @@ class Host:
             self.fallen = True
         elif isinstance(action, HopPort):
             self._hop(action)
+        elif isinstance(action, OpenPort):
+            self._open_port(action)
+        elif isinstance(action, ClosePort):
+            self._close_port(action)
         elif isinstance(action, Publish):
             self.application.published(self, action.content)
         else:

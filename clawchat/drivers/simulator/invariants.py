@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from attrs import define, field, frozen
 
-from clawchat.core.actions import Action, Closed, CredentialReused, Established, Notify
+from clawchat.core.actions import Action, Closed, CredentialReused, Established, Notify, OpenPort
 from clawchat.core.credential import Address
 from clawchat.core.events import Dial, Disturbed, Event
 from clawchat.core.instant import MILLISECOND, SECOND
@@ -33,6 +33,7 @@ from clawchat.drivers.simulator.shoulder import (
 )
 from clawchat.errors import CloseCode, Drop, UnknownLink
 
+NAMED_CREDIT = 400  # bytes that count as received from an address which the peer named
 AMPLIFICATION = 3  # PROTOCOL.md "Life of a link"
 EPOCHS_MAX = 3  # one previous, one current, one next
 WIPE_PROBES = 3  # PROTOCOL.md "Key ratchet": an old epoch is readable for so many timeouts,
@@ -128,6 +129,7 @@ class Watch:
     _owners: dict[bytes, bytes] = field(factory=dict)  # connection id -> handshake hash
     _roots: dict[tuple[bytes, int], bytes] = field(factory=dict)
     _processes: dict[tuple[str, int], _Process] = field(factory=dict)
+    _moves: set[int] = field(factory=set)  # ports to which somebody meant to move
     _unread_before: int = 0
     _unopened_before: int = 0
     _changes_before: int = 0
@@ -210,6 +212,8 @@ class Watch:
         return len(probes) > 1 and age < WIPE_PROBES * min(probes)
 
     def acting(self, host: Host, action: Action) -> None:
+        if isinstance(action, OpenPort):
+            self._moves.add(action.local.port)
         if not isinstance(action, Notify):
             return
         process, notice = self.process(host), action.notice
@@ -241,13 +245,22 @@ class Watch:
         )
         if target in process.dialled or target in process.validated:
             return
-        require(target in process.genuine_from, f"{host.name}: sent to {target} without a reason")
+        named = self._is_named(process, target)
+        require(
+            named or target in process.genuine_from,
+            f"{host.name}: sent to {target} without a reason",
+        )
         process.went[target] += sum(len(parcel.data) for parcel in parcels)
         require(
-            process.went[target] <= AMPLIFICATION * process.came[target],
+            process.went[target] <= AMPLIFICATION * (process.came[target] + named * NAMED_CREDIT),
             f"{host.name}: {process.went[target]} bytes to {target}, not validated, "
             f"which sent {process.came[target]}",
         )
+
+    def _is_named(self, process: _Process, target: Address) -> bool:
+        """Whether somebody opened that port to move there, at an IP address that is known."""
+        hosts = {known.host for known in process.genuine_from}
+        return target.port in self._moves and target.host in hosts
 
     def woke(self, host: Host) -> None:
         """After each turn of a host: epochs, roots, and how long each phase lasts."""

@@ -47,6 +47,7 @@ class _Mapping:
 
     inside: Address
     asked: set[Address] = field(factory=set)
+    forwarded: bool = False
 
 
 @define(slots=False)
@@ -56,6 +57,7 @@ class NatNetwork(Network):
     _nats: dict[str, tuple[str, Behaviour]] = field(factory=dict)  # by inside IP address
     _mapped: dict[tuple[Address, Address | None], Address] = field(factory=dict)
     _behind: dict[Address, _Mapping] = field(factory=dict)
+    _forwards: dict[Address, Address] = field(factory=dict)
     _opened: int = 0
 
     def rebind(self, inside: str, outside: str, behaviour: Behaviour | None = None) -> None:
@@ -64,6 +66,13 @@ class NatNetwork(Network):
         self._nats[inside] = outside, behaviour or known
         for key in [key for key in self._mapped if key[0].host == inside]:
             del self._behind[self._mapped.pop(key)]
+
+    def forward(self, inside: Address) -> Address:
+        """Whatever comes to that port outside goes to `inside`, as a person told the router."""
+        shown = Address(self._nats[inside.host][0], inside.port)
+        self._behind[shown] = _Mapping(inside, forwarded=True)
+        self._forwards[inside] = shown
+        return shown
 
     def send(self, parcel: Parcel) -> None:
         """Let a datagram leave its host, and the NAT if it is behind one."""
@@ -77,7 +86,7 @@ class NatNetwork(Network):
 
     def _shown(self, parcel: Parcel, outside: str, behaviour: Behaviour) -> Address:
         key = parcel.source, parcel.destination if behaviour.per_remote else None
-        shown = self._mapped.get(key)
+        shown = self._forwards.get(parcel.source) or self._mapped.get(key)
         if shown is None:
             shown = Address(outside, parcel.source.port)
             if not behaviour.preserves or shown in self._behind:
@@ -99,6 +108,8 @@ class NatNetwork(Network):
 
     def _lets_in(self, mapping: _Mapping, source: Address) -> bool:
         filtering = self._nats[mapping.inside.host][1].filtering
+        if mapping.forwarded:
+            return True
         if filtering is Filtering.PORT:
             return source in mapping.asked
         if filtering is Filtering.ADDRESS:

@@ -20,7 +20,14 @@ from attrs import define, field, frozen
 from clawchat.core.crypto.packets import EPOCH_PACKETS_MAX, SealKeys
 from clawchat.core.endpoint import Endpoint
 from clawchat.core.link import Link
-from clawchat.core.phases import answering, dialing, established, rotating_keys
+from clawchat.core.phases import (
+    answering,
+    dialing,
+    established,
+    following_ports,
+    rotating_keys,
+    rotating_ports,
+)
 from clawchat.core.table import Fired, Signal, Table, Trace
 from clawchat.drivers.simulator.host import Driven
 from clawchat.drivers.simulator.replay import Recorder
@@ -36,6 +43,9 @@ RESTING: frozenset[Enum] = frozenset(
         established.Phase.CLOSED,
         rotating_keys.DialerPhase.STEADY,
         rotating_keys.ListenerPhase.STEADY,
+        rotating_ports.Phase.STEADY,
+        rotating_ports.Phase.OVERLAPPING,
+        following_ports.Phase.STEADY,
     }
 )
 """Phases in which nothing is awaited."""
@@ -201,10 +211,9 @@ def _mark(link: Link) -> _Mark:
         return link.handshake.phase, link.life.phase, link.agreement
     model, epochs = ratchet.model, transport.epochs
     return (
-        link.handshake.phase,
-        link.life.phase,
+        _phases(link),
         link.agreement,
-        model.phase,
+        model.asked,
         model.epoch,
         b"" if model.root.wiped else model.root.reveal(),
         epochs.previous,
@@ -215,10 +224,11 @@ def _mark(link: Link) -> _Mark:
 
 
 def _phases(link: Link) -> tuple[Enum, ...]:
-    ratchet, transport = link.ratchet, link.transport
-    if ratchet is None or transport is None:
-        return link.handshake.phase, link.life.phase
-    return link.handshake.phase, link.life.phase, ratchet.model.phase
+    ratchet, transport, ports = link.ratchet, link.transport, link.ports
+    begun = link.handshake.phase, link.life.phase
+    if ratchet is None or transport is None or ports is None:
+        return begun
+    return (*begun, ratchet.model.phase, ports.move.phase, ports.follow.phase)
 
 
 def _sight(link: Link) -> LinkSight:

@@ -42,6 +42,7 @@ from clawchat.core.events import (
     Ping,
     ResetStream,
     RotateKeys,
+    RotatePort,
     SendDatagram,
     StopStream,
     StreamClass,
@@ -78,6 +79,7 @@ class Deed(Enum):
     DATAGRAM = "a few unreliable datagrams"
     PING = "a round trip"
     ROTATE = "new keys, now"
+    MOVE = "another port, now"
     RESET = "a stream that its sender gives up"
     STOP = "a stream that its reader gives up"
     CLOSE = "the end of the link"
@@ -353,6 +355,8 @@ class Party:
             self.ping(talk)
         elif deed is Deed.ROTATE:
             self._try(talk, RotateKeys(talk.link))
+        elif deed is Deed.MOVE:
+            self._try(talk, RotatePort(talk.link))
         elif deed is Deed.RESET:
             self._begin_and_reset(talk, dice)
         elif deed is Deed.STOP:
@@ -464,7 +468,7 @@ class Caller(Party):
         self.dials += 1
         self._dialling = self.dials
         try:
-            host.do(Dial(self.dials, pairing, (Path(host.address, self.listener),)))
+            host.do(Dial(self.dials, pairing, (Path(host.base, self.listener),)))
         except PairingDestroyed:
             self._dialling = 0  # until the user has another file
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from clawchat.core.credential import Address
 from clawchat.core.wire import frames, varint
-from clawchat.core.wire.control import RatchetOffer, RatchetReply, RotateRequest
+from clawchat.core.wire.control import PortRotate, RatchetOffer, RatchetReply, RotateRequest
 
 numbers = st.one_of(st.integers(0, 300), st.integers(0, varint.MAX))
 tokens = st.binary(min_size=8, max_size=8)
@@ -49,8 +50,15 @@ any_frame: st.SearchStrategy[frames.Frame] = st.one_of(
     st.builds(frames.Datagram, st.binary(max_size=64)),
 )
 epochs = st.integers(0, (1 << 32) - 1)
+hosts = st.sampled_from(("192.0.2.1", "0.0.0.0", "2001:db8::1", "::"))
 any_control = st.one_of(
     st.builds(RatchetOffer, epochs, st.binary(min_size=1216, max_size=1216)),
     st.builds(RatchetReply, epochs, st.binary(min_size=1120, max_size=1120)),
     st.builds(RotateRequest),
+    st.builds(
+        PortRotate,
+        numbers,
+        st.integers(1, 65_535),
+        st.lists(st.builds(Address, hosts, st.integers(1, 65_535)), max_size=4).map(tuple),
+    ),
 )

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clawchat.core.credential import Address
 from clawchat.core.wire import varint
 from clawchat.core.wire.control import (
     ControlMessage,
     ControlReader,
+    PortRotate,
     RatchetOffer,
     RatchetReply,
     RotateRequest,
@@ -50,7 +52,7 @@ def test_messages_survive_byte_by_byte() -> None:
     assert got == sent
 
 
-@pytest.mark.parametrize("kind", [0x00, 0x20, 0x21, 0x25, 0x26, 0x4000])
+@pytest.mark.parametrize("kind", [0x00, 0x20, 0x21, 0x26, 0x4000])
 def test_a_reserved_or_unknown_type_is_refused_before_its_length_arrives(kind: int) -> None:
     assert refused(ControlReader(), V(kind))
 
@@ -76,6 +78,13 @@ def test_an_unfinished_message_is_all_that_is_buffered() -> None:
         V(0x22) + V(1224) + V(1 << 32) + bytes(1216),
         V(0x22) + V(0),
         V(0x24) + V(1) + b"x",
+        V(0x25) + V(0),
+        V(0x25) + V(3) + V(1) + b"\xc0\x00",
+        V(0x25) + V(4) + V(1) + b"\0\0\0",
+        V(0x25) + V(5) + V(1) + b"\xc0\x00\0x",
+        V(0x25) + V(4) + V(1) + b"\xc0\x00\5",
+        V(0x25) + V(5) + V(1) + b"\xc0\x00\1\4",
+        V(0x25) + V(11) + V(1) + b"\xc0\x00\1" + b"\4\xc0\0\2\1\0\0",
     ],
 )
 def test_a_body_that_does_not_fit_its_type_is_refused(message: bytes) -> None:
@@ -87,6 +96,20 @@ def test_a_reader_that_refused_once_stays_dead() -> None:
     assert refused(reader, V(0x20))
     assert reader.buffered == 0
     assert refused(reader, encode_control(RotateRequest()))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        PortRotate(1, 0),
+        PortRotate(1, 65_536),
+        PortRotate(1, 5, (Address("192.0.2.1", 5),) * 5),
+        PortRotate(1, 5, (Address("192.0.2.1", 0),)),
+    ],
+)
+def test_a_move_to_no_port_or_to_too_many_addresses_is_not_written(message: PortRotate) -> None:
+    with pytest.raises(ValueError, match="port"):
+        encode_control(message)
 
 
 @pytest.mark.parametrize(
