@@ -41,6 +41,10 @@ class Pacer:
         self._earn(now)
         return self._credit
 
+    def rest(self, now: Instant) -> None:
+        """Nothing is paced at the moment: what leaves meanwhile is no debt for later."""
+        self._credit, self._updated = 0, now
+
     def spent(self, size: int) -> None:
         """`size` bytes left."""
         self._credit -= size

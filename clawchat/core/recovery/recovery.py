@@ -145,6 +145,8 @@ class Recovery:
             floor = WINDOW_PACKETS_MIN * packet * SECOND // max(self.rtt.smoothed, GRANULARITY_NS)
             self._pacer.configure(max(rate, floor), packet, now)
             room = min(room, self._pacer.room(now))
+        else:
+            self._pacer.rest(now)
         if room < packet:
             room = 0
         return max(room, self.probes * packet)

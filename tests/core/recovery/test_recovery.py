@@ -503,3 +503,36 @@ def test_records_of_batches_tell_the_same_as_packets_one_by_one(
             assert record.run is not None
             assert record.run.offset == record.first * 1000
             assert record.run.length == (record.last - record.first + 1) * 1000
+
+
+# --- pacing that comes and goes ---------------------------------------------------------------
+
+
+class Switched(NewReno):
+    """Paces when told to, and lets anything be in flight."""
+
+    rate = 0
+
+    @property
+    def pacing_rate(self) -> int:
+        return self.rate
+
+
+def test_what_left_unpaced_is_no_debt_when_pacing_begins() -> None:
+    """A link in the same house is not paced; one that grew longer is, and must not stand still."""
+    end = Recovery(0, SIZE, Switched)
+    controller = end.congestion
+    assert isinstance(controller, Switched)
+    now = warmed_up(end)
+    controller.window = 1 << 30
+    for at in range(10_000):
+        first = 1 + 64 * at
+        assert end.room(now) >= 64 * SIZE
+        send(end, first, first + 63, now)
+        end.acknowledged([(first, first + 63)], 0, now := now + MILLISECOND)
+    controller.rate = 1_000_000
+    assert end.room(now) == 0
+    opens = end.room_at
+    assert opens is not None
+    assert opens - now < SECOND // 5, "a batch is owed at most"
+    assert end.room(opens) >= SIZE
