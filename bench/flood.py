@@ -10,12 +10,14 @@ the link carries, one system call each, from 8 sockets:
 - *packets*: copies of packets of the link;
 - *HELLOs*: copies of the HELLO with which the link began.
 
-Quiet seconds and flooded ones take turns; printed is the median of what the flooded ones brought of
-their quiet neighbours. With `--frames` it prints instead what a packet full of each kind of frame
+Quiet seconds and flooded ones take turns; printed are medians: what the flooded ones brought of
+their quiet neighbours, and the processor time that the listener spends on a datagram of the flood
+and on one of the link. With `--frames` it prints instead what a packet full of each kind of frame
 costs when an authenticated peer sends it, for n packets and for 2n.
 
 Rules: goodput is what the listening application has taken; all three share the machine, so that a
-flood also costs what sending it takes.
+flood also costs what sending it takes. On a machine that others use, only the processor times mean
+something: whoever waits for a processor while datagrams come loses them.
 Left to others: the processes' keys and sockets (`bench.ours`).
 """
 
@@ -27,14 +29,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
-from time import perf_counter, sleep
+from time import perf_counter, process_time, sleep
 from typing import IO, Any, Final
 
 import trio
+from attrs import frozen
 
 from bench.ours import DIALER, LISTENER, Dialer, config, pairing
 from clawchat.core.actions import StreamData
@@ -112,6 +114,7 @@ def mark(runner: Runner, taken: Taken) -> dict[str, Any]:
     (peer,) = runner.peers.values()
     return {
         "at": perf_counter(),
+        "cpu": process_time(),
         "bytes": taken.bytes,
         "packets": peer.stats().packets_received,
         "drops": {drop.name: count for drop, count in endpoint.drops.items()},
@@ -203,11 +206,18 @@ def made(kind: str, known: dict[str, Any]) -> list[str]:
     return [known["hello"]]
 
 
-def measure(kind: str, rounds: int, seconds: float, times: float) -> tuple[float, float, float]:
-    """Of one kind: quiet goodput (MB/s), its share under the flood, the flood's share of rate."""
-    quiet: list[float] = []
-    shares: list[float] = []
-    rates: list[float] = []
+@frozen
+class Share:
+    """One pair of a quiet and a flooded time. Processor times are the listener's, in us."""
+
+    quiet: float  # MB/s
+    kept: float  # of that, under the flood
+    link_cpu: float  # for a datagram of the link, in the quiet time
+    flood_cpu: float  # for a datagram of the flood
+
+
+def measure(kind: str, rounds: int, seconds: float, times: float) -> list[Share]:
+    shares: list[Share] = []
     with process("listen") as listener:
         port = int(listener[1].readline())
         with process("send", port) as sender, process("flood", port) as flooder:
@@ -215,26 +225,33 @@ def measure(kind: str, rounds: int, seconds: float, times: float) -> tuple[float
             sleep(0.5)
             for _ in range(rounds):
                 datagrams = made(kind, ask(listener, "seen"))
-                before = ask(listener, "mark")
-                sleep(seconds)
-                after = ask(listener, "mark")
-                took = after["at"] - before["at"]
-                quiet.append((after["bytes"] - before["bytes"]) / took / 1e6)
-                rate = times * (after["packets"] - before["packets"]) / took
+                quiet = spent(listener, seconds)
+                rate = times * quiet["packets"] / quiet["at"]
                 order = {"datagrams": datagrams, "rate": rate, "seconds": seconds + 0.2}
                 flooder[0].write(json.dumps(order) + "\n")
                 flooder[0].flush()
                 sleep(0.1)
-                before = ask(listener, "mark")
-                sleep(seconds)
-                after = ask(listener, "mark")
-                took = after["at"] - before["at"]
-                shares.append((after["bytes"] - before["bytes"]) / took / 1e6 / quiet[-1])
-                rates.append(int(flooder[1].readline()) / (seconds + 0.2) / rate)
-                dropped = Counter(after["drops"]) - Counter(before["drops"])
-                print(f"\r{kind:8} {shares[-1]:6.2f} {dict(dropped)}"[:99], end="", flush=True)
-    print("\r" + " " * 99 + "\r", end="")
-    return median(quiet), median(shares), median(rates)
+                flooded = spent(listener, seconds)
+                flooder[1].readline()
+                shares.append(compared(quiet, flooded))
+    return shares
+
+
+def spent(listener: tuple[IO[str], IO[str]], seconds: float) -> dict[str, float]:
+    """What a while took and brought."""
+    before = ask(listener, "mark")
+    sleep(seconds)
+    after = ask(listener, "mark")
+    dropped = sum(after.pop("drops").values()) - sum(before.pop("drops").values())
+    return {"dropped": dropped} | {name: after[name] - before[name] for name in after}
+
+
+def compared(quiet: dict[str, float], flooded: dict[str, float]) -> Share:
+    link_cpu = quiet["cpu"] / max(1, quiet["packets"])
+    flood_cpu = (flooded["cpu"] - flooded["packets"] * link_cpu) / max(1, flooded["dropped"])
+    goodput = quiet["bytes"] / quiet["at"]
+    kept = flooded["bytes"] / flooded["at"] / max(1, goodput)
+    return Share(goodput / 1e6, kept, link_cpu * 1e6, flood_cpu * 1e6)
 
 
 # --- frames of a peer -------------------------------------------------------------------------
@@ -339,11 +356,15 @@ def report() -> None:
     if arguments.frames:
         prices(arguments.count)
         return
-    print(f"{'flood of':12} {'quiet MB/s':>10} {'kept':>8} {'flood/link datagrams':>21}")
+    print(f"{'flood of':10} {'quiet MB/s':>11} {'kept':>6} {'us/flood':>9} {'us/link':>8}")
     for kind in KINDS:
         if arguments.only in kind:
-            quiet, share, rate = measure(kind, arguments.rounds, arguments.seconds, arguments.times)
-            print(f"{kind:12} {quiet:10.1f} {share:8.0%} {rate * arguments.times:21.2f}")
+            shares = measure(kind, arguments.rounds, arguments.seconds, arguments.times)
+            quiet, kept, link, one = (
+                median(getattr(share, name) for share in shares)
+                for name in ("quiet", "kept", "link_cpu", "flood_cpu")
+            )
+            print(f"{kind:10} {quiet:11.1f} {kept:6.0%} {one:9.1f} {link:8.1f}", flush=True)
 
 
 if __name__ == "__main__":
