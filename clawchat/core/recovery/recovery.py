@@ -30,6 +30,7 @@ TIME_EIGHTHS: Final = 9  # of the round trip: RFC 9002's 9/8
 TIME_EIGHTHS_MAX: Final = 16
 PTO_NS_MAX: Final = 3 * SECOND  # doubling ends here: a path that comes back is soon noticed
 PTO_DOUBLINGS_MAX: Final = 10
+SAMPLE_NS_MAX: Final = 10 * SECOND  # no path takes longer; a machine that slept does
 PROBES: Final = 2  # packets for each probe timeout
 PERSISTENT_PTOS: Final = 3
 WINDOW_PACKETS_MIN: Final = 10  # per round trip, whatever the controller's rate (RFC 9002 7.2)
@@ -293,6 +294,8 @@ class Recovery:
         if newest.last != largest or newest.first < self._path_first:
             return
         sample = now - newest.at
+        if sample > SAMPLE_NS_MAX:
+            return
         outcome.rtt_sample_ns = sample
         if self._rtt_since is None:
             self._rtt_since = now

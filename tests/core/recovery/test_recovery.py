@@ -14,6 +14,7 @@ from clawchat.core.recovery.recovery import (
     PACKET_THRESHOLD,
     PROBES,
     PTO_NS_MAX,
+    SAMPLE_NS_MAX,
     Outcome,
     Recovery,
 )
@@ -71,6 +72,19 @@ def test_a_whole_batch_is_acknowledged_as_the_record_it_was_sent_as() -> None:
     assert outcome.rtt_sample_ns == RTT
     assert end.in_flight == 0
     assert end.deadline is None
+
+
+def test_a_peer_that_slept_on_its_acknowledgement_says_nothing_of_the_path() -> None:
+    end = recovery()
+    now = warmed_up(end)
+    before = end.rtt.pto_ns
+    send(end, 1, 1, now)
+    outcome = end.acknowledged([(1, 1)], 0, now + SAMPLE_NS_MAX + 1)
+    assert numbers(outcome.acked) == [1]
+    assert outcome.rtt_sample_ns is None
+    assert end.rtt.pto_ns == before
+    send(end, 2, 2, now)
+    assert end.acknowledged([(2, 2)], 0, now + SAMPLE_NS_MAX).rtt_sample_ns == SAMPLE_NS_MAX
 
 
 def test_an_acknowledgement_in_the_middle_cuts_a_batch() -> None:
