@@ -30,6 +30,7 @@ from clawchat.cli.receipts import Told, as_told, receipt_lines
 from clawchat.cli.terminal import put, put_json, say
 from clawchat.core.actions import Kept, Receipt
 from clawchat.drivers import files
+from clawchat.drivers.locks import StoreBusy
 from clawchat.drivers.publisher import FILE_NAME
 from clawchat.drivers.store import Store
 from clawchat.errors import ClawChatError, CompromiseReason, StoreError
@@ -99,7 +100,7 @@ async def panic(
     _print(receipts, trouble, order, json=json)
     if trouble:
         return ExitCode.STORE
-    unconfirmed = any(not told["confirmed"] for told in receipts)
+    unconfirmed = any(not told["confirmed"] and not told["already"] for told in receipts)
     return ExitCode.UNCONFIRMED if unconfirmed else ExitCode.OK
 
 
@@ -140,9 +141,11 @@ async def _destroy_all(chosen: Sequence[Known], order: _Order) -> tuple[list[Tol
             try:
                 for told in await _ask_or_tell(pairing, order):
                     receipts.setdefault(told["id"], told)
+                already = await trio.to_thread.run_sync(_is_over, pairing)
             finally:  # whatever became of telling the peer
                 trouble.extend(_erase(pairing))
-            receipts.setdefault(pairing.file_id.hex(), _unlinked(pairing, order))
+            unlinked = {**_unlinked(pairing, order), "already": already}
+            receipts.setdefault(pairing.file_id.hex(), unlinked)
 
     async with trio.open_nursery() as nursery:
         # One process answers for all devices of this machine; listeners are asked at once.
@@ -174,6 +177,14 @@ async def _tell(pairing: Known, order: _Order) -> list[Told]:
             receipt = await peer.declare_compromised(order.reason, everything=order.everything)
             return [as_told(receipt, pairing.name)]
     return []
+
+
+def _is_over(pairing: Known) -> bool:
+    """Whether a declaration of the peer, or of another command, came first. Blocks."""
+    if pairing.dialer:  # a process whose link just ended may still be at it
+        with suppress(StoreBusy), pairing.store.lock(pairing.file_id.hex(), wait_seconds=5.0):
+            pass
+    return any(one.file_id == pairing.file_id for one in pairing.store.ended())
 
 
 def _erase(pairing: Known) -> list[str]:

@@ -27,6 +27,7 @@ def as_told(receipt: Receipt, name: str) -> Told:
         "by_peer": receipt.by_peer,
         "told": receipt.told,
         "confirmed": receipt.confirmed,
+        "already": False,  # whether another declaration came before this one
         "epochs": list(receipt.epochs),
         **asdict(receipt.kept),
     }
@@ -34,7 +35,9 @@ def as_told(receipt: Receipt, name: str) -> Told:
 
 def receipt_lines(told: Told) -> list[str]:
     """A receipt for people."""
-    if told["confirmed"]:
+    if told["already"]:
+        answer = "not asked: another declaration, from there or from here, was first"
+    elif told["confirmed"]:
         answer = "confirmed: it destroys its side too"
     elif told["told"]:
         answer = "told for ten seconds, and did not answer: declare it there as well"

@@ -412,6 +412,8 @@ class _Desk:
         except NotErased as error:  # the caller finds the files, and says so
             receipts = error.receipts
         except PairingDestroyed:
+            with suppress(StoreError, trio.ClosedResourceError):
+                await self._listener.pairings()  # once the files are gone, too
             return []
         return [
             as_told(receipt, self._names.get(receipt.file_id, receipt.file_id.hex()[:8]))

@@ -320,7 +320,7 @@ class Store:
     # --- one user at a time -------------------------------------------------------------------
 
     @contextmanager
-    def lock(self, name: str = "store") -> Iterator[None]:
+    def lock(self, name: str = "store", *, wait_seconds: float = 0.0) -> Iterator[None]:
         """Hold a lock that dies with this process. Raises `StoreBusy` when another holds it.
 
         `connect` locks the pairing's id, `serve` locks "serve": two processes that dialled with
@@ -330,7 +330,7 @@ class Store:
         with self._explained(path):
             files.private_folder(self.folder)
             files.private_folder(path.parent)
-            handle = locks.take(path)
+            handle = locks.take(path, wait_seconds=wait_seconds)
         with locks.signed(handle):
             yield
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +100,66 @@ def test_a_device_whose_listener_is_off_destroys_its_side_and_says_so(
     assert receipt["generations"] == [1]
     assert pairings(device, "device") == []
     assert len(pairings(server, "listener")) == 1
+
+
+def test_a_listener_that_reboots_in_the_middle_did_not_confirm_and_is_told_of_separately(
+    server: Machine, device: Machine
+) -> None:
+    serve = paired(server, device)
+    device.start("connect").wait_for("linked with")
+    serve.process.send_signal(signal.SIGSTOP)  # it hears nothing any more
+    panicking = device.start("panic", "--only-this-peer", "--yes", "--json")
+    while pairings(device, "device"):  # what is stored goes first
+        assert panicking.process.poll() is None, panicking.said
+        time.sleep(0.05)
+    serve.stop()
+    again = serving(server)  # a new process: it knows the pairing, and not the link
+    assert panicking.process.wait(30) == 9
+    (receipt,) = json.loads(panicking.said)["receipts"]
+    assert (receipt["told"], receipt["confirmed"]) == (True, False)
+    assert len(pairings(server, "listener")) == 1
+    assert "declared" not in again.said
+    assert server.run("panic", "--yes").returncode == 9, "nobody is there to confirm"
+    assert pairings(server, "listener") == []
+
+
+def test_a_device_that_reboots_in_the_middle_did_not_confirm_and_meets_silence(
+    server: Machine, device: Machine
+) -> None:
+    paired(server, device)
+    holder = device.start("connect")
+    holder.wait_for("linked with")
+    holder.process.send_signal(signal.SIGSTOP)
+    panicking = server.start("panic", "--only-this-peer", "--yes", "--json")
+    while pairings(server, "listener"):
+        assert panicking.process.poll() is None, panicking.said
+        time.sleep(0.05)
+    holder.stop()
+    again = device.start("connect")
+    assert panicking.process.wait(30) == 9
+    (receipt,) = json.loads(panicking.said)["receipts"]
+    assert (receipt["told"], receipt["confirmed"]) == (True, False)
+    again.wait_for("no answer yet")
+    again.stop()
+    assert device.run("panic", "--yes").returncode == 9
+    assert pairings(device, "device") == []
+
+
+def test_both_declare_at_the_same_moment(server: Machine, device: Machine) -> None:
+    serve = paired(server, device)
+    holder = device.start("connect")
+    holder.wait_for("linked with")
+    both = [machine.start("panic", "--yes") for machine in (device, server)]
+    codes = [one.process.wait(40) for one in both]
+    # Whose peer was first by more than a moment finds little or nothing left to destroy.
+    assert set(codes) <= {0, 3}, [one.said for one in both]
+    assert 0 in codes
+    for one in both:
+        assert "internal error" not in one.said
+        assert "declare it there as well" not in one.said
+    assert pairings(device, "device") == pairings(server, "listener") == []
+    assert serve.process.wait(40) == 0
+    holder.process.wait(20)
 
 
 def test_the_listener_drops_one_device_and_serves_the_other(

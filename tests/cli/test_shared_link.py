@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path as FilePath
 
 import pytest
@@ -18,7 +19,7 @@ from clawchat.core.actions import PathChanged, PathRestored, PathSuspect
 from clawchat.core.credential import Address, Path
 from clawchat.core.instant import SECOND
 from clawchat.drivers.store import Store
-from clawchat.errors import CloseCode, LinkClosed, StoreError
+from clawchat.errors import CloseCode, CompromiseReason, LinkClosed, StoreError
 from tests.cli.fake_link import HERE, FakeNetwork
 
 TIMEOUT = LinkClosed(CloseCode.TIMEOUT, "no answer from 192.0.2.1:5")
@@ -268,6 +269,44 @@ async def held(device: Device) -> AsyncIterator[Holder]:
         await nursery.start(holder.run)
         yield holder
         nursery.cancel_scope.cancel()
+
+
+PANIC = {"verb": "panic", "reason": int(CompromiseReason.USER), "everything": False}
+
+
+async def test_a_panic_goes_over_the_link_that_is_held_and_gives_its_receipt(
+    device: Device,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        holder = device.holder()
+        ended: list[LinkClosed] = []
+
+        async def hold(task_status: trio.TaskStatus[None]) -> None:
+            try:
+                await holder.run(task_status=task_status)
+            except LinkClosed as error:
+                ended.append(error)
+
+        await nursery.start(hold)
+        (receipt,) = (await device.socket.ask(PANIC))["receipts"]
+    assert (receipt["told"], receipt["confirmed"], receipt["everything"]) == (True, True, False)
+    assert [error.code for error in ended] == [CloseCode.COMPROMISED]
+    assert len(device.network.links) == 1, "what was destroyed is not dialled"
+
+
+async def test_a_panic_while_the_listener_is_away_takes_the_pairing_from_who_waits_for_it(
+    device: Device, quick: None
+) -> None:
+    """Nobody can be told; the process that would dial on ends before the files go."""
+    device.network.trouble = [TIMEOUT] * 10_000
+    async with trio.open_nursery() as nursery:
+        holder = device.holder()
+        nursery.start_soon(partial(holder.run, persistent=True))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert (await device.socket.ask(PANIC))["receipts"] == []
+    dialled = len(device.network.trouble)
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert len(device.network.trouble) == dialled
 
 
 async def test_stop_ends_the_holder_for_good(device: Device) -> None:
