@@ -15,6 +15,7 @@ Left to others: exit codes and wording for the terminal (`clawchat.cli`).
 from __future__ import annotations
 
 from enum import Enum, IntEnum, unique
+from typing import Final
 
 
 @unique
@@ -41,6 +42,18 @@ class CloseCode(IntEnum):
     STORE = 0x42  # the credential could not be written, so the link was not used
     SUPERSEDED = 0x43  # the listener has already seen a newer generation of this credential
     COMPROMISED = 0x44  # the pairing was declared compromised: both sides destroy it
+
+
+# After these, dialling again would fail again, or take the link from another process in turn.
+LASTING: Final = frozenset(
+    {
+        CloseCode.REPLACED,
+        CloseCode.REVOKED,
+        CloseCode.STORE,
+        CloseCode.SUPERSEDED,  # and each attempt is another alarm at the listener
+        CloseCode.COMPROMISED,
+    }
+)
 
 
 @unique
@@ -157,6 +170,16 @@ class LinkClosed(ClawChatError):
         super().__init__(text or f"the link was closed by {who} ({code.name.lower()})")
         self.code = code
         self.by_peer = by_peer
+
+
+def lasting_cause(error: BaseException) -> LinkClosed | None:
+    """The end of a link that no patience mends, somewhere behind `error`."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, LinkClosed) and cause.code in LASTING:
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 # --- files and settings of the user -----------------------------------------------------------

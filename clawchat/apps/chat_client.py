@@ -30,6 +30,7 @@ from clawchat.apps import sse
 from clawchat.apps.events import LastEvent, RunEvent, decode_event
 from clawchat.apps.http import unwind
 from clawchat.apps.problems import Problem, ProblemError
+from clawchat.errors import lasting_cause
 
 PATIENCE: Final = 60.0  # seconds without any success before an error is passed on
 PAUSE_MIN, PAUSE_MAX = 0.2, 5.0  # seconds between two attempts; doubled each time
@@ -213,8 +214,8 @@ class AgentClient:
             except ProblemError as error:
                 if error.problem.kind not in PASSING or not patience.left:
                     raise
-            except httpx2.TransportError:
-                if not patience.left:
+            except httpx2.TransportError as error:
+                if lasting_cause(error) or not patience.left:
                     raise
             await patience.wait()
 

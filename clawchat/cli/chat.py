@@ -26,6 +26,7 @@ from clawchat.cli.prompt import PlainPrompt, Prompt, open_prompt
 from clawchat.cli.shared_link import SharedLink
 from clawchat.cli.talk import LAST, agent_client, find_conversation, plainly
 from clawchat.cli.terminal import describe, harmless, one_line
+from clawchat.errors import LinkClosed
 
 SHOWN_AT_START = 6  # messages
 SHOWN_BY_HISTORY = 30
@@ -154,6 +155,9 @@ class Chat:
                 await self._follow(self._client.send(self._conversation.id, text))
         except (AgentTrouble, NoLink) as error:
             self._failed(str(error))
+        except LinkClosed:  # for good: the chat ends, and says why
+            self._prompt.reply_over()
+            raise
 
     async def _follow(self, events: RunEvents) -> None:
         """Show a reply; Ctrl-C cancels it, and again leaves."""

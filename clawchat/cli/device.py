@@ -21,12 +21,15 @@ from clawchat.cli.places import device_folder, private_folder
 from clawchat.cli.shared_link import SharedLink, shared_link
 from clawchat.cli.terminal import clock, one_line
 from clawchat.core.actions import BootstrapContent
-from clawchat.drivers.store import Entry, Store
+from clawchat.drivers.store import Ending, Entry, Store
+from clawchat.errors import CloseCode, LinkClosed
 
 HOW_TO_PAIR = (
     "run `clawchat serve` on the machine with your agent, copy the bootstrap file it publishes "
     "here, and run `clawchat connect FILE`"
 )
+
+_CODES = {Ending.REVOKED: CloseCode.REVOKED, Ending.COMPROMISED: CloseCode.COMPROMISED}
 
 
 @frozen
@@ -51,6 +54,9 @@ class Listener:
         """A new link, with the newest credential there is."""
         target = self.store.get(self.file_id) or self.content
         if target is None:
+            for ended in self.store.ended():
+                if ended.file_id == self.file_id and ended.why in _CODES:
+                    raise LinkClosed(_CODES[ended.why], f"this pairing was {ended.why.value}")
             raise NotPaired(f"the pairing with {self.name} is gone: {HOW_TO_PAIR}")
         return clawchat.connect(target, store=self.store)
 

@@ -35,7 +35,14 @@ from clawchat.core.actions import (
 )
 from clawchat.core.credential import Address
 from clawchat.core.instant import MILLISECOND, SECOND
-from clawchat.errors import ClawChatError, CloseCode, CompromiseReason, LinkClosed, UserError
+from clawchat.errors import (
+    LASTING,
+    ClawChatError,
+    CloseCode,
+    CompromiseReason,
+    LinkClosed,
+    UserError,
+)
 
 PAUSE_FIRST = 0.5  # seconds between a lost link and the first new attempt
 PAUSE_MAX = 30.0
@@ -50,17 +57,6 @@ BLINK_SECONDS = 1.0
 SEARCH_SECONDS = 20.0
 
 PANIC_SECONDS = 15.0  # the peer is told for ten; then the receipt is on its way
-
-# Dialling again after these would fail again, or take the link from another process in turn.
-HOPELESS = frozenset(
-    {
-        CloseCode.REVOKED,
-        CloseCode.REPLACED,
-        CloseCode.STORE,
-        CloseCode.SUPERSEDED,  # and each attempt is another alarm at the listener
-        CloseCode.COMPROMISED,
-    }
-)
 
 Tell: TypeAlias = Callable[[str], None]
 T = TypeVar("T")
@@ -162,7 +158,7 @@ class Holder:
                 raise LinkClosed(closed.code, _why(closed), by_peer=closed.by_peer)
             except (LinkClosed, OSError) as error:
                 await self._set(None, trouble=str(error))
-                hopeless = isinstance(error, LinkClosed) and error.code in HOPELESS
+                hopeless = isinstance(error, LinkClosed) and error.code in LASTING
                 if hopeless or not (established or persistent):
                     raise
                 lost = "lost the link" if pause == PAUSE_FIRST and established else "no link"

@@ -326,11 +326,13 @@ class _Desk:
                 nursery.start_soon(self._receive, peer)
 
     async def _receive(self, peer: Peer) -> None:
-        name = await trio.to_thread.run_sync(self.store.label, peer.file_id)
-        self._names[peer.file_id] = name
+        name = await self._named(peer.file_id)
         new = peer.generation == 1  # the first credential that replaces a bootstrap file's
         if new:
-            name = await self._replace_earlier(peer, name)
+            try:
+                name = await self._replace_earlier(peer, name)
+            except StoreError as error:
+                say(f"clawchat: {error}")
         say(
             f"{'device paired' if new else 'device is back'}: {one_line(name)} from "
             f"{peer.remote}, fingerprint {peer.fingerprint}"
@@ -345,8 +347,17 @@ class _Desk:
             del self._up[peer]
             with trio.CancelScope(shield=True), suppress(StoreError):
                 await trio.to_thread.run_sync(self.store.note_seen, peer.file_id)
+        name = await self._named(peer.file_id)
         reason = closed.reason or closed.code.name.lower().replace("_", " ")
         say(f"device left: {one_line(name)} ({one_line(reason)})")
+
+    async def _named(self, file_id: bytes) -> str:
+        """What the device is called by now; what it was called last, once its pairing is gone."""
+        with suppress(StoreError):
+            entry = await trio.to_thread.run_sync(self.store.get, file_id)
+            if entry is not None:
+                self._names[file_id] = entry.name
+        return self._names.get(file_id, file_id.hex()[:8])
 
     async def _replace_earlier(self, peer: Peer, name: str) -> str:
         """A device that pairs anew gives its earlier pairings up, whose copies then are of no use;
@@ -375,7 +386,7 @@ class _Desk:
     async def _alarm(self, notice: CredentialReused) -> None:
         """Tell it, and keep it for a user who does not look."""
         await self._listener.pairings()  # comes after the writing of one that is just being made
-        name = await trio.to_thread.run_sync(self.store.label, notice.file_id)
+        name = await self._named(notice.file_id)
         alarm = alarm_of(notice, name)
         try:
             news = await trio.to_thread.run_sync(self._alarms.note, alarm)
@@ -431,7 +442,9 @@ class _Desk:
         elif verb == "status":
             await stream.send_message({"ok": True, **await self._status()})
         elif verb == "revoke":
-            told = await self._listener.forget(bytes.fromhex(str(message["id"])))
+            file_id = bytes.fromhex(str(message["id"]))
+            await self._named(file_id)
+            told = await self._listener.forget(file_id)
             await stream.send_message({"ok": True, "told": told})
         elif verb == "panic":
             await stream.send_message({"ok": True, "receipts": await self._panic(message)})

@@ -14,11 +14,12 @@ from typing import TypeAlias
 
 import trio
 
-from clawchat.cli.failures import NoLink
-from clawchat.cli.holder import HOPELESS, PATIENCE, Dial, Holder, Tell
+from clawchat.cli.failures import NoLink, explain
+from clawchat.cli.holder import PATIENCE, Dial, Holder, Tell
 from clawchat.cli.local_socket import LocalSocket, LocalStream, Message, NobodyHome, Refused
+from clawchat.cli.terminal import one_line
 from clawchat.drivers.locks import StoreBusy
-from clawchat.errors import ClawChatError, CloseCode, LinkClosed
+from clawchat.errors import LASTING, ClawChatError, CloseCode, LinkClosed
 
 Lock: TypeAlias = "Callable[[], AbstractContextManager[None]]"  # raises `StoreBusy`
 
@@ -103,14 +104,18 @@ class SharedLink:
                 await holder.run(task_status=task_status)
             except (ClawChatError, OSError) as error:
                 outcome.append(error)
-                if isinstance(error, LinkClosed) and error.code in HOPELESS:
+                if isinstance(error, LinkClosed) and error.code in LASTING:
                     self._hopeless = error
+                    if up:
+                        self._tell(f"lost the link to {one_line(self.name)}: {explain(error)}")
             finally:
                 self._holder = None
                 lock.close()
 
+        up = False
         try:
             await self._nursery.start(hold)
+            up = True
         except RuntimeError:  # it ended before the link was up
             ended = LinkClosed(CloseCode.DONE, "the process that made the link was told to stop")
             raise (outcome[0] if outcome else ended) from None

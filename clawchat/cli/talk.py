@@ -15,7 +15,7 @@ from clawchat.apps.http import LinkTransport
 from clawchat.apps.problems import ProblemError
 from clawchat.cli.failures import AgentTrouble, NoLink, Usage, leaves
 from clawchat.cli.shared_link import SharedLink
-from clawchat.errors import ClawChatError
+from clawchat.errors import ClawChatError, lasting_cause
 
 PATIENCE = 60.0  # seconds that a conversation waits for a lost link or a restarted agent
 LAST = "last"  # as a conversation's name: the one used most recently
@@ -46,12 +46,14 @@ def plainly() -> Iterator[None]:
     except ProblemError as error:
         raise AgentTrouble(str(error.problem)) from error
     except httpx2.TransportError as error:
+        if (ended := lasting_cause(error)) is not None:
+            raise ended from None
         raise NoLink(f"the link was lost and did not come back: {error}") from error
     except BaseExceptionGroup as group:
         for leaf in leaves(group):
             if isinstance(leaf, ProblemError | httpx2.TransportError):
                 with plainly():
-                    raise leaf from None
+                    raise leaf from leaf.__cause__  # which says what became of the link
         raise
 
 

@@ -15,6 +15,7 @@ from clawchat.apps.agent.providers.echo import Echo
 from clawchat.apps.chat_client import AgentClient, AgentInfo
 from clawchat.apps.events import RunEvent, RunFinished, Token
 from clawchat.apps.problems import Problem, ProblemError
+from clawchat.errors import CloseCode, LinkClosed
 from tests.apps.scripted import Scripted, until
 from tests.apps.world import World, open_world
 
@@ -66,6 +67,27 @@ async def test_a_conversation_whose_answer_was_lost_is_made_once(tmp_path: Path)
             client = AgentClient(http)
             made = await client.create_conversation()
             assert (await client.conversations()).conversations == (made,)
+
+
+@pytest.mark.parametrize("code", [CloseCode.REVOKED, CloseCode.SUPERSEDED, CloseCode.TIMEOUT])
+async def test_patience_ends_at_once_when_the_link_ended_for_good(code: CloseCode) -> None:
+    attempts = 0
+
+    def handler(_request: httpx2.Request) -> httpx2.Response:
+        nonlocal attempts
+        attempts += 1
+        if attempts > 2:
+            return httpx2.Response(200, json={"conversations": [], "next": None})
+        raise httpx2.ConnectError("no link") from LinkClosed(code, "over")
+
+    client = pretending(handler, patience=60)
+    if code is CloseCode.TIMEOUT:
+        await client.conversations()
+        assert attempts == 3
+    else:
+        with pytest.raises(httpx2.ConnectError):
+            await client.conversations()
+        assert attempts == 1
 
 
 async def test_events_go_on_where_they_were_when_the_link_broke(tmp_path: Path) -> None:

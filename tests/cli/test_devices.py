@@ -139,6 +139,19 @@ def test_a_revoked_device_is_told_what_happened_and_stays_out(
     assert str(kept) in again.stderr
 
 
+def test_a_message_over_a_link_that_is_revoked_meanwhile_is_not_tried_for_a_minute(
+    server: Machine, device: Machine
+) -> None:
+    paired(server, device)
+    send = device.start("send", "word " * 2000)
+    send.wait_for("word")
+    (one,) = server.json("devices")["devices"]
+    assert server.run("devices", "revoke", one["name"], "--yes").returncode == 0
+    assert send.process.wait(20) == 4
+    assert "revoked this device" in send.said
+    assert "clawchat sec new" in send.said
+
+
 def test_a_device_is_revoked_while_nothing_runs(server: Machine, device: Machine) -> None:
     serve = paired(server, device)
     assert serve.interrupt() == 0

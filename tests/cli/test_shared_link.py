@@ -159,6 +159,9 @@ async def test_a_device_that_was_replaced_revoked_or_refused_does_not_dial_again
                 with pytest.raises(LinkClosed, match="no more"):
                     await link.open_stream()
             assert len(device.network.links) == before
+        (told,) = device.told
+        assert told.startswith("lost the link to home: no more; "), "before anything is asked"
+        device.told.clear()
 
 
 async def test_a_device_that_is_refused_when_it_dials_again_says_why_to_every_command(
