@@ -63,6 +63,7 @@ from clawchat.drivers.store import Entry, Store
 from clawchat.errors import (
     BootstrapKeyMissing,
     CompromiseReason,
+    Drop,
     PairingDestroyed,
     StoreError,
     UserError,
@@ -464,6 +465,7 @@ class _Desk:
             "addresses": [str(address) for address in self._listener.addresses],
             "fingerprint": fingerprint(own_static(self.store)),
             "agent": str(self._agent),
+            "strangers": self._listener.drops[Drop.STRANGER],
             "bootstrap_file": str(self.store.folder / FILE_NAME) if current else None,
             **({"bootstrap_expires": current["expires"]} if current else {}),
             "devices": [

@@ -166,6 +166,11 @@ def _serving_lines(serving: dict[str, Any]) -> list[str]:
     ]
     if serving["bootstrap_file"]:
         lines.append(f"  file        {serving['bootstrap_file']}")
+    if serving["strangers"]:
+        lines.append(
+            f"  unanswered  {serving['strangers']} datagrams of nobody it knows: scans, or a "
+            "device whose pairing is not here any more"
+        )
     for device in serving["devices"]:
         where = f"linked from {device['remote']}" if device["link"] == "up" else "no link now"
         lines.append(f"  device      {device['name']}, {device['fingerprint']}: {where}")

@@ -12,7 +12,7 @@ Left to others: waiting, threads for files, the application (a `Host`).
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import time_ns
@@ -53,7 +53,7 @@ from clawchat.drivers.network import Watch
 from clawchat.drivers.ports import PortBook
 from clawchat.drivers.scrub import scrub
 from clawchat.drivers.sockets import UdpSocket
-from clawchat.errors import UnknownLink
+from clawchat.errors import Drop, UnknownLink
 
 BURST: Final = 64  # system calls of one `receive`: then acknowledgements and others get a turn
 ACTIONS_MAX: Final = 1024  # of one `receive`: a datagram of tiny frames can make 30,000
@@ -132,6 +132,11 @@ class Engine:
     def static(self) -> bytes:
         """Our X25519 public key."""
         return self._endpoint.static
+
+    @property
+    def drops(self) -> Counter[Drop]:
+        """How many datagrams were dropped, by reason."""
+        return self._endpoint.drops
 
     def link_stats(self, link: int) -> LinkStats:
         """A snapshot of one link."""

@@ -7,7 +7,7 @@ Left to others: making one (`serving`), one link (`peer`).
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ from clawchat.drivers.on_trio import Runner
 from clawchat.drivers.peer import Peer, fingerprint
 from clawchat.drivers.publisher import Publisher
 from clawchat.drivers.store import Ending, Entry, Store
-from clawchat.errors import CompromiseReason
+from clawchat.errors import CompromiseReason, Drop
 
 WAITING_MAX: Final = 64  # links not accepted yet, from which on those that ended are forgotten
 
@@ -76,6 +76,11 @@ class Listener:
     def peers(self) -> tuple[Peer, ...]:
         """The links that are up now, accepted or not."""
         return tuple(peer for peer in self._runner.peers.values() if peer.closed is None)
+
+    @property
+    def drops(self) -> Counter[Drop]:
+        """How many datagrams were dropped, by reason. A device that is unknown is a `STRANGER`."""
+        return self._runner.drops
 
     def __repr__(self) -> str:
         return f"<Listener {', '.join(map(str, self.addresses))}>"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -48,7 +49,7 @@ from clawchat.drivers.peer import Peer
 from clawchat.drivers.publisher import Publisher
 from clawchat.drivers.scrub import scrub
 from clawchat.drivers.sockets import UdpSocket
-from clawchat.errors import LocalError, StoreError
+from clawchat.errors import Drop, LocalError, StoreError
 
 CLOSING_SECONDS: Final = 1.0  # how long leaving may take, shielded from cancellation
 log = logging.getLogger("clawchat")
@@ -179,6 +180,11 @@ class Runner:
             return
         engine.turn()
         self._after_turn()
+
+    @property
+    def drops(self) -> Counter[Drop]:
+        """How many datagrams were dropped, by reason."""
+        return self._engine.drops
 
     def link_stats(self, link: int) -> LinkStats:
         """A snapshot of one link."""

@@ -139,6 +139,12 @@ def test_a_listener_restored_from_a_backup_takes_its_device_back_with_a_new_file
     backup(server, "listener", restore=True)
     serve = serving(server)
     assert server.json("devices")["devices"][0]["generation"] == 1
+    knocking = device.start("ping", "-c", "1")
+    knocking.wait_for("no answer yet")
+    assert server.json("status")["serve"]["strangers"] > 0
+    assert "a device whose pairing is not here any more" in server.run("status").stdout
+    assert "127.0.0.1" not in serve.said.split("listening on", 1)[1].split("\n", 1)[1]
+    knocking.stop()
     assert server.run("sec", "new").returncode == 0
     pair(device, published(server))
     serve.wait_for("phone is paired anew")
