@@ -20,7 +20,7 @@ from clawchat.core.actions import BootstrapContent
 from clawchat.core.crypto.bootstrap import expiry_text
 from clawchat.drivers.connecting import read_bootstrap
 from clawchat.drivers.locks import StoreBusy
-from clawchat.drivers.store import NAME_MAX, Store
+from clawchat.drivers.store import NAME_RULE, Store, is_name
 
 
 async def connect(
@@ -76,8 +76,8 @@ async def _redeemable(
 
 def _check_name(store: Store, content: BootstrapContent, name: str) -> None:
     """Before anything is redeemed, for afterwards it is too late to refuse."""
-    if not (0 < len(name) <= NAME_MAX and name.isprintable() and name == name.strip()):
-        raise Usage(f"--name {name!r}: use 1 to {NAME_MAX} printable characters")
+    if not is_name(name):
+        raise Usage(f"--name {name!r}: {NAME_RULE}")
     others = [other for other in paired(store) if other.name == name]
     if any(other.pairing.listener_static != content.listener_static for other in others):
         raise Usage(f"--name {name}: another listener is called so already; choose another name")
