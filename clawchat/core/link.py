@@ -191,7 +191,9 @@ class Link:
         return self.life.phase is established.Phase.LIVE
 
     def close(self, code: CloseCode, text: str, now: Instant) -> None:
-        """End the link; harmless when it has ended."""
+        """End the link; harmless when it has ended, or ends by a declaration already."""
+        if self.undoing is not None:
+            return
         self._give_up_handshake(now)
         self._fire_life(established.CloseAsked(now, code, text), now)
 

@@ -22,6 +22,7 @@ from clawchat.core.events import (
     DeclareCompromised,
     Dial,
     Event,
+    Forget,
     Ping,
     PublishBootstrap,
     Remember,
@@ -201,6 +202,18 @@ def test_a_close_that_comes_while_declaring_changes_nothing() -> None:
     assert pair.dialer.receipts == []
     pair.run(DECLARING_LASTS)
     assert not pair.dialer.receipts[0].confirmed
+
+
+def test_a_device_that_is_forgotten_while_it_is_told_is_told_to_the_end() -> None:
+    pair = linked_pair()
+    pair.network = dead
+    declare(pair, pair.listener)
+    before = len(pair.listener.sent)
+    pair.do(pair.listener, Forget(pair.dialer.pairing.file_id))
+    pair.run(DECLARING_LASTS + SECOND)
+    assert len(pair.listener.sent) - before >= 9
+    assert len(pair.listener.receipts) == 1
+    assert pair.listener.endpoint.links == []
 
 
 # --- while a handshake is under way -----------------------------------------------------------
