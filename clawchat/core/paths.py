@@ -36,6 +36,7 @@ class Way:
     validated: bool = False
     token: bytes = b""
     challenged_at: Instant | None = None
+    heard_at: Instant = 0
     received: int = 0
     sent: int = 0
 

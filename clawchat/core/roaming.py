@@ -91,17 +91,29 @@ class Roaming:
         A dialer with a stream open asks much sooner: if its NAT has forgotten it, the listener's
         words go nowhere until it speaks.
         """
+        self.greet()
         transport = self._transport
         if self._is_busy:
-            if now - transport.last_heard >= BUSY_QUIET:
+            heard = transport.last_heard
+            if now - heard >= BUSY_QUIET:
                 transport.probe()
-            self._timers[Timer.KEEPALIVE] = now + BUSY_QUIET
+                heard = now
+            self._timers[Timer.KEEPALIVE] = heard + BUSY_QUIET
             return
         quiet_since = transport.last_sent
         if now - quiet_since >= KEEPALIVE_MIN:
             transport.probe()
             quiet_since = now
         self._timers[Timer.KEEPALIVE] = quiet_since + self._keepalive_ns()
+
+    def greet(self) -> None:
+        """Ask on the dialled paths that are not used, so that a proved one is at hand when the one
+        in use dies.
+        """
+        for path in self._candidates:
+            way = self._transport.paths.candidate(path)
+            if not way.validated:
+                self._transport.challenge(way)
 
     def look(self, now: Instant) -> None:
         """Once a batch: when a stream was opened, the keepalive must not be far away."""
@@ -187,14 +199,25 @@ class Roaming:
         """A socket of ours is about to be closed; what was tried from it is tried from another."""
         self._candidates = moved_local(self._candidates, local, instead)
 
+    def _may_follow(self, where: Way, now: Instant) -> bool:
+        """Whether the peer talks from `where` now, and not from the other end of the path in use.
+
+        Two that follow each other at once would swap their paths for ever, so a dialer waits until
+        the listener, who may be following it just now, is not heard any more where it was.
+        """
+        active = self._transport.paths.active
+        if where is active:
+            return False
+        told = self._transport.was_told
+        return not self._dialer or told or now - active.heard_at >= self._transport.recovery.pto_ns
+
     def follow(self, facts: Facts, now: Instant, *, gently: bool = False) -> PathChanged | None:
         """The peer may have moved, or may be found where we looked for it: go there.
 
         `gently`: it told us that it would, and left nothing behind.
         """
         if facts.where is not None:
-            at_home = facts.where is self._transport.paths.active
-            self._wanted = None if at_home else facts.where
+            self._wanted = facts.where if self._may_follow(facts.where, now) else None
         found = facts.validated
         if self._wanted is not None and self._wanted.validated:
             found = self._wanted

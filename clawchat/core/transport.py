@@ -201,26 +201,27 @@ class Transport:
                 self.facts.new_epoch = True
             self.packets_received += len(fresh)
             self.epochs.follow(path_id)
-            size = sum(len(payload) + OVERHEAD for _, payload in fresh)  # no copy, no forgery
-            self._arriving = self.paths.heard(path, size)
+            sizes = [len(payload) + OVERHEAD for _, payload in fresh]  # no copy, no forgery
+            self._arriving = self.paths.heard(path, sum(sizes))
+            self._arriving.heard_at = now
             if self.holding:
                 self._held.extend(fresh)
                 self._look_for_compromised(fresh)
             else:
                 self._take(fresh, now)
-                self._look_where(self._arriving, size, now, moved_on=replay.largest > newest)
+                self._look_where(self._arriving, sizes, now, moved_on=replay.largest > newest)
         return len(fresh)
 
-    def _look_where(self, way: Way, size: int, now: Instant, *, moved_on: bool) -> None:
+    def _look_where(self, way: Way, sizes: list[int], now: Instant, *, moved_on: bool) -> None:
         """Whether the peer has moved, as its newest packet that is no probe tells."""
-        used, self._used = self._used, False
+        used = self._used
         if not moved_on:
             return
         if way.path.local in self.between and way.path.remote == self.path.remote:
             way = self.paths.active  # it is we who move
         if way is not self.paths.active:
             if not self.was_told:
-                self._try(way, size, now)
+                self._try(way, sum(sizes), now, begin=used or max(sizes) >= FLOOR)
         elif used:
             self._trial = None
         if not used:
@@ -230,10 +231,12 @@ class Transport:
         if not way.validated and (asked is None or now - asked >= self.recovery.pto_ns):
             self.challenge(way)
 
-    def _try(self, way: Way, size: int, now: Instant) -> None:
+    def _try(self, way: Way, size: int, now: Instant, *, begin: bool) -> None:
         """The peer may be there from now on: what it has not acknowledged goes there as well."""
         trial = self._trial
         if trial is None or trial.way is not way:
+            if not begin:
+                return
             trial = self._trial = Trial(way)
         trial.came += size
         if self._resent_at is None or now - self._resent_at >= self.recovery.pto_ns:
@@ -276,6 +279,7 @@ class Transport:
 
     def _take(self, packets: list[tuple[int, bytes]], now: Instant) -> None:
         """Act on the frames of new packets, and note runs of equal kind to acknowledge."""
+        self._used = False
         note = self.received.note
         first, eliciting = packets[0][0], False
         last = first - 1
@@ -676,11 +680,14 @@ class Transport:
         eliciting: bool,
         now: Instant,
     ) -> None:
-        """Send packets on the path in use, and copies of what there is room for to a trial."""
+        """Send packets on the path in use, and copies of what there is room for to a trial.
+
+        A copy asks for an answer, so what asks for none has no copy: that would never end.
+        """
         first = self.packets_sent
         out.append(self._seal(payloads, items, run, eliciting, now))
         trial = self._trial
-        if trial is None or (ItemKind.DATAGRAM,) in items:
+        if trial is None or not eliciting or (ItemKind.DATAGRAM,) in items:
             return
         whole = Sent(first, first + len(payloads) - 1, now, 0, eliciting, items, run)
         for number, payload in enumerate(payloads, first):

@@ -436,7 +436,8 @@ def test_acknowledgements_are_not_sent_for_ever_when_both_sides_are_quiet() -> N
     pair.run(10 * SECOND)
     counts = [len(side.sent) for side in pair.sides]
     pair.run(4 * SECOND)
-    assert sum(len(side.sent) for side in pair.sides) - sum(counts) <= 4
+    pings = 4  # of a dialer whose stream is open and who hears nothing else
+    assert sum(len(side.sent) for side in pair.sides) - sum(counts) <= 2 * pings
 
 
 def test_long_acknowledgements_are_themselves_acknowledged_now_and_then() -> None:
