@@ -183,16 +183,16 @@ class Course:
             self.dialer.join(HERE_SIX)
             paths.append(Path(HERE_SIX, THERE_SIX))
         self.dialer.do(Dial(LINK, pairing(0, dialer=True), tuple(paths)))
-        self._run(2 * SECOND)
+        self._run(SECOND)
         self.dialer.do(Write(LINK, STREAM, b"question"))
-        self._run(5 * SECOND + self.dice.randrange(SECOND))
+        self._run(2 * SECOND + self.dice.randrange(SECOND))
         self._disturb()
         since = self.timeline.now
         seen = self.reading.received
         back = self._run_until(lambda: self.reading.received > seen, PATIENCE)
         found = self.timeline.now - since if back else None
-        self.streaming.until = self.timeline.now
-        self._run(5 * SECOND)
+        self.streaming.until = self.timeline.now + SECOND
+        self._run(3 * SECOND)
         whole = self.reading.received == self.streaming.written
         ended = self.reading.ended or self.streaming.ended
         return Recovery(self.what, self.trip_ms, found if whole and not ended else None)
