@@ -50,7 +50,7 @@ def seeds_of(target: str) -> list[bytes]:
 
 def found_of(target: str) -> list[bytes]:
     """The inputs that campaigns found: one in a line, as hex, shortest first."""
-    path = FOLDER / "found" / f"{target}.hex"
+    path = FOLDER / "corpus" / f"{target}.hex"
     return [bytes.fromhex(line) for line in path.read_text().split()] if path.exists() else []
 
 
@@ -79,19 +79,28 @@ def run(target: str) -> None:
         del sys.modules[module]
     with atheris.instrument_imports(include=["clawchat"]):
         check = check_of(target)
-    options = [option for option in sys.argv[1:] if option.startswith("-")]
-    named = [folder for folder in sys.argv[1:] if not folder.startswith("-")]
+    atheris.Setup([sys.argv[0], *_arguments(target, sys.argv[1:])], check, **_mutators(target))
+    atheris.Fuzz()
+
+
+def _arguments(target: str, given: list[str]) -> list[str]:
+    """libFuzzer's arguments: what was given, and before it the folders and a size.
+
+    In a program of OSS-Fuzz, and to run single files, what was given is all.
+    """
+    named = [place for place in given if not place.startswith("-")]
+    if getattr(sys, "frozen", False) or any(Path(place).is_file() for place in named):
+        return given
     found = Path(named[0] if named else tempfile.mkdtemp(prefix=f"clawchat-fuzz-{target}-"))
+    found.mkdir(parents=True, exist_ok=True)
     known = Path(tempfile.mkdtemp(prefix=f"clawchat-corpus-{target}-"))
     for number, data in enumerate(corpus_of(target)):
         (known / f"{number:04}").write_bytes(data)
-    found.mkdir(parents=True, exist_ok=True)
     print(f"new inputs go to {found}", file=sys.stderr)
-    folders = [str(found), str(known), *named[1:], f"-artifact_prefix={found}/"]
-    if grammar_of(target) is not None:
-        options.insert(0, f"-max_len={PROGRAM_SIZE}")
-    atheris.Setup([sys.argv[0], *folders, *options], check, **_mutators(target))
-    atheris.Fuzz()
+    size = [] if grammar_of(target) is None else [f"-max_len={PROGRAM_SIZE}"]
+    options = [option for option in given if option.startswith("-")]
+    folders = [str(found), str(known), *named[1:]]
+    return [*folders, f"-artifact_prefix={found}/", *size, *options]
 
 
 def _mutators(target: str) -> dict[str, Callable[..., bytes]]:
