@@ -72,16 +72,21 @@ Taken: TypeAlias = tuple[str, Enum, str, Enum]
 N = TypeVar("N")
 
 
+@define
+class Seeded:
+    """See `seeded`. No function, so that a pair can be copied with all that it knows."""
+
+    seed: str
+    count: int = 0
+
+    def __call__(self, size: int) -> bytes:
+        self.count += 1
+        return shake_256(f"{self.seed}/{self.count}".encode()).digest(size)
+
+
 def seeded(seed: str) -> Entropy:
     """Random bytes that are the same in every run."""
-    count = 0
-
-    def entropy(size: int) -> bytes:
-        nonlocal count
-        count += 1
-        return shake_256(f"{seed}/{count}".encode()).digest(size)
-
-    return entropy
+    return Seeded(seed)
 
 
 @frozen
@@ -136,6 +141,10 @@ class Side:
     reads: bool = True  # whether stream data is consumed as it comes
     sockets: dict[Address, None] = field(factory=dict)  # beside its first
     opens: Callable[[Address], bool | None] = lambda _: True  # None: the driver never answers
+
+    def take_down(self, table: str, source: Enum, event: str, dest: Enum) -> None:
+        """A row was taken."""
+        self.taken.append((table, source, event, dest))
 
     @property
     def notices(self) -> list[Notice]:
@@ -399,16 +408,12 @@ def endpoint_of(
 ) -> Endpoint:
     """An endpoint that reports the rows it takes to `side`."""
 
-    def trace(table: str, source: Enum, event: str, dest: Enum) -> None:
-        if side is not None:
-            side.taken.append((table, source, event, dest))
-
     return Endpoint(
         config,
         now=now,
         unix_ns=UNIX_NS + now,
         entropy=seeded(f"{seed}/{name}/{life}"),
-        trace=trace if side is not None else None,
+        trace=None if side is None else side.take_down,
     )
 
 
