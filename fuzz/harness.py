@@ -17,6 +17,7 @@ from fuzz.mutate import mutated
 from fuzz.program import SIZE_MAX, Grammar
 
 FOLDER = Path(__file__).resolve().parent
+WATCHED = ("clawchat", "h11")  # packages whose coverage guides a campaign
 PROGRAM_SIZE = 300  # bytes, some 40 steps: longer ones cost more time than they find
 Check: TypeAlias = Callable[[bytes], None]
 
@@ -75,9 +76,9 @@ def run(target: str) -> None:
     import atheris
 
     # Coverage comes from instrumented byte code, so what was imported plainly must go.
-    for module in [name for name in sys.modules if name.split(".")[0] in ("clawchat", "fuzz")]:
+    for module in [name for name in sys.modules if name.split(".")[0] in (*WATCHED, "fuzz")]:
         del sys.modules[module]
-    with atheris.instrument_imports(include=["clawchat"]):
+    with atheris.instrument_imports(include=list(WATCHED)):
         check = check_of(target)
     atheris.Setup([sys.argv[0], *_arguments(target, sys.argv[1:])], check, **_mutators(target))
     atheris.Fuzz()

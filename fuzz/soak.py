@@ -100,8 +100,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, choices=range(1, 65), default=1, metavar="N")
     parser.add_argument("--input", type=bytes.fromhex, help="check one input, in hex")
+    parser.add_argument("--corpus", action="store_true", help="check the committed inputs alone")
     options = parser.parse_args(arguments)
     names: list[str] = options.target or targets()
+    if options.corpus:
+        for name in names:
+            corpus = corpus_of(name)
+            for data in corpus:
+                check_of(name)(data)
+            print(f"{name:12} {len(corpus):>6,} inputs, {sum(map(len, corpus)):>8,} bytes")
+        return 0
     if options.input is not None:
         for name in names:
             check_of(name)(options.input)

@@ -30,7 +30,8 @@ for target in $TARGETS; do
   # The harness imports the target by its name once atheris listens, which no analysis can see.
   compile_python_fuzzer "fuzz/fuzz_$target.py" \
     --paths . \
-    --hidden-import "fuzz.fuzz_$target"
+    --hidden-import "fuzz.fuzz_$target" \
+    --exclude-module pkg_resources
 done
 
 python3 -m fuzz.corpora "$OUT" $TARGETS
