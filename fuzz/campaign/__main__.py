@@ -10,6 +10,7 @@ one world is made a small scenario file. See fuzz/README.md.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -152,4 +153,6 @@ class Campaign:
 
 
 if __name__ == "__main__":
+    for stop in (signal.SIGINT, signal.SIGTERM):  # in the background as well, where INT is ignored
+        signal.signal(stop, signal.default_int_handler)
     sys.exit(main())

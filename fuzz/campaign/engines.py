@@ -50,8 +50,9 @@ def engine(address: str | None, jobs: int | None) -> AbstractContextManager[tupl
 
 
 def _prepare() -> None:
-    """A worker leaves Ctrl-C to the process that gives the orders."""
+    """A worker leaves Ctrl-C to the process that gives the orders; a pool ends it with TERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     collect_seldom()
 
 
