@@ -73,7 +73,7 @@ COMMANDS: tuple[tuple[str, Group, str], ...] = (
         Dials when no process holds the link, unless --offline says not to.""",
     ),
     ("ping", LINK, "Measure the round trip time over the link."),
-    ("rotate", LINK, "Change the keys of the link now, by the post-quantum ratchet."),
+    ("rotate", LINK, "Change the keys of the link now, by the post-quantum ratchet; or its port."),
     (
         "panic",
         LINK,

@@ -31,6 +31,8 @@ from clawchat.core.actions import (
     PathChanged,
     PathRestored,
     PathSuspect,
+    PortKept,
+    PortRotated,
     Receipt,
 )
 from clawchat.core.credential import Address
@@ -79,6 +81,7 @@ class Link(Protocol):
     ) -> trio.abc.HalfCloseableStream: ...
     async def ping(self) -> float: ...
     async def rotate_keys(self) -> int: ...
+    async def rotate_port(self) -> PortRotated | PortKept: ...
     async def declare_compromised(
         self, reason: CompromiseReason = ..., *, everything: bool = ...
     ) -> Receipt: ...
@@ -257,7 +260,7 @@ class Holder:
                         await self._changed.wait()
 
     async def control(self, message: Message) -> Message:
-        """Answer what is not a stream: `status`, `ping`, `rotate`, `panic`."""
+        """Answer what is not a stream: `status`, `ping`, `rotate`, `rotate-port`, `panic`."""
         verb = message.get("verb")
         if verb == "status":
             return {"ok": True, **self._status()}
@@ -266,6 +269,9 @@ class Holder:
             return {"ok": True, "rtt_ms": rtt * 1000}
         if verb == "rotate":
             return {"ok": True, "epoch": await self._over_a_link(lambda link: link.rotate_keys())}
+        if verb == "rotate-port":
+            moved = await self._over_a_link(lambda link: link.rotate_port())
+            return {"ok": True, **as_moved(moved)}
         if verb == "panic":
             return {"ok": True, "receipts": await self._panic(message)}
         raise Refused("unknown", f"the process that holds the link does not know {verb!r}")
@@ -326,6 +332,13 @@ def _why(closed: Closed) -> str:
 _WHO = {True: "the listener", False: "this side"}
 
 
+def as_moved(notice: PortRotated | PortKept) -> dict[str, Any]:
+    """What came of `rotate --ports`."""
+    if isinstance(notice, PortRotated):
+        return {"port": notice.local.port, "ms": round(notice.took_ns / MILLISECOND, 3)}
+    return {"port": None, "why": notice.why}
+
+
 def describe(link: Link) -> dict[str, Any]:
     """A link as `status --json` prints it."""
     stats = link.stats()
@@ -336,6 +349,7 @@ def describe(link: Link) -> dict[str, Any]:
         "generation": link.generation,
         "epoch": stats.epoch,
         "local": None if path is None else str(path.local),
+        "ports_left": stats.ports_left,
         "remote": str(link.remote),
         "observed": None if link.observed is None else str(link.observed),
         "rtt_ms": round(stats.rtt_ns / MILLISECOND, 3),

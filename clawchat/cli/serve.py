@@ -94,6 +94,14 @@ async def serve(
             negative="",
         ),
     ] = None,
+    keep_port: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Let links stay on that port. Else each leaves it every hour for another, where "
+            "the network allows that; devices find the listener at that port all the same.",
+        ),
+    ] = False,
     agent_url: Annotated[
         str | None,
         Parameter(
@@ -129,7 +137,9 @@ async def serve(
             address, what = await _running_at(agent_url), f"at {agent_url}"
         desk = _Desk(store, address, None if key is None else _Publisher(folder, key))
         ports = [port] if port is not None else _ports(folder)
-        listener = await _listen(stack, store, ip, ports, advertise or [], desk.publisher)
+        listener = await _listen(
+            stack, store, ip, ports, advertise or [], desk.publisher, keep_port=keep_port
+        )
         _keep_port(folder, listener.address.port)
         _introduce(listener, store, what, devices)
         for line in unread_lines(await unread(folder)):
@@ -204,13 +214,20 @@ async def _listen(
     ports: list[int],
     advertise: list[str],
     publisher: Publisher | None,
+    *,
+    keep_port: bool,
 ) -> Listener:
     """Listen on the first of `ports` that is free, until `stack` ends."""
     while True:
         port = ports.pop(0)
         addresses = _advertised(advertise, port)
         listening = clawchat.serve(
-            store, host=ip, port=port, advertise=addresses, publisher=publisher
+            store,
+            host=ip,
+            port=port,
+            advertise=addresses,
+            publisher=publisher,
+            rotate_ports=not keep_port,
         )
         try:
             return await stack.enter_async_context(listening)

@@ -148,6 +148,7 @@ def _peer_lines(peer: dict[str, Any]) -> list[str]:
             f"  path        {link['local']} -> {link['remote']}",
             f"  round trip  {link['rtt_ms']:.2f} ms (best {link['rtt_min_ms']:.2f})",
             f"  keys        generation {link['generation']}, epoch {link['epoch']}",
+            f"  port        {link['local']}, {_times(link.get('ports_left', 0))}",
             "  packets     {packets_sent} sent, {packets_received} received, "
             "{packets_lost} lost".format_map(link),
         ]
@@ -156,6 +157,10 @@ def _peer_lines(peer: dict[str, Any]) -> list[str]:
     if "trouble" in peer:
         lines.append(f"  trouble     {peer['trouble']}")
     return lines
+
+
+def _times(changes: int) -> str:
+    return "as from the start" if not changes else f"changed {changes} times"
 
 
 def _serving_lines(serving: dict[str, Any]) -> list[str]:

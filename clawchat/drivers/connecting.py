@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from clawchat.core.actions import BootstrapContent
-from clawchat.core.config import Config
+from clawchat.core.config import ROTATE_PORTS, Config
 from clawchat.core.credential import Address, Pairing, Path
 from clawchat.core.crypto.bootstrap import BootstrapKey, open_bootstrap
 from clawchat.core.crypto.schedule import derive_credential
@@ -76,13 +76,15 @@ async def connect(
     candidates: Sequence[Address] = (),
     timeout: float = 30.0,
     bind: Sequence[Address] = (),
+    rotate_ports: bool = True,
 ) -> AsyncIterator[Peer]:
     """Dial a listener and keep the link while the block runs.
 
     `target`: a bootstrap file (then `key` opens it), its content, or what `store` kept of an
     earlier link: a `Pairing` or an `Entry` (`store.find(name)`). `candidates`: addresses to try
     instead of the known ones. `timeout`: seconds for the handshake. `bind`: local addresses to
-    send from, at most one per family; empty: the system chooses.
+    send from, at most one per family; empty: the system chooses. `rotate_ports`: whether the link
+    leaves its port every hour for another one, where the network allows it.
 
     On a clean exit what was sent on ended streams is waited for (at most 2 s), then the peer is
     told; on an exception it is told at once. A pairing that the listener revokes meanwhile is
@@ -100,7 +102,11 @@ async def connect(
     file_id = entry.pairing.file_id
     with store.lock(file_id.hex()):
         identity = await trio.to_thread.run_sync(store.identity)
-        config = Config(identity=identity, dial_ns_max=int(timeout * SECOND))
+        config = Config(
+            identity=identity,
+            dial_ns_max=int(timeout * SECOND),
+            rotate_ports_ns=ROTATE_PORTS * rotate_ports,
+        )
         where, pairing = entry.candidates or known, entry.pairing
 
         def persist(pairing: Pairing) -> None:

@@ -29,6 +29,8 @@ from clawchat.core.actions import (
     PathRestored,
     PathSuspect,
     Ponged,
+    PortKept,
+    PortRotated,
     Receipt,
     StreamData,
     StreamDrained,
@@ -45,6 +47,7 @@ from clawchat.core.events import (
     Event,
     Ping,
     RotateKeys,
+    RotatePort,
     SendDatagram,
     StreamClass,
     stream_id,
@@ -62,7 +65,6 @@ from clawchat.errors import (
 )
 
 DATAGRAMS_KEPT: Final = 256  # unreliable datagrams waiting for the application; the oldest go
-ROTATE_RETRY_SECONDS: Final = 0.25
 DRAIN_SECONDS: Final = 2.0  # how long a clean exit waits for acknowledgements
 
 
@@ -70,7 +72,13 @@ DRAIN_SECONDS: Final = 2.0  # how long a clean exit waits for acknowledgements
 # is durable.
 _ANSWERS: Final = (StreamOpened, Ponged, KeysRotated, DatagramArrived)
 
-_PATH_NEWS: Final = (PathChanged, PathSuspect, PathRestored)  # nothing to do: the core roams
+_PATH_NEWS: Final = (  # nothing to do: the core roams and rotates
+    PathChanged,
+    PathSuspect,
+    PathRestored,
+    PortRotated,
+    PortKept,
+)
 
 
 class Carrier(Protocol):
@@ -236,14 +244,26 @@ class Peer:
         """Run the key ratchet now; returns the new epoch once both sides use it."""
         self._check_open()
         before = self._epoch
+        self.handle(RotateKeys(self.link))
         while self._epoch == before:
             self._check_open()
-            # Ignored while stragglers of the last rotation have their time: ask again.
-            self.handle(RotateKeys(self.link))
-            with trio.move_on_after(ROTATE_RETRY_SECONDS):
-                while self._epoch == before and self.closed is None:
-                    await self._changed.park()
+            await self._changed.park()
         return self._epoch
+
+    async def rotate_port(self) -> PortRotated | PortKept:
+        """Leave the local port for another now; what came of it.
+
+        `PortKept` says why nothing did: no harm is done. While the peer leaves its own port, this
+        waits.
+        """
+        self._check_open()
+        notices = self.notices()
+        self.handle(RotatePort(self.link))
+        async for notice in notices:
+            if isinstance(notice, PortRotated | PortKept):
+                return notice
+        self._check_open()
+        raise AssertionError("its notices end only when a link is over")
 
     async def declare_compromised(
         self, reason: CompromiseReason = CompromiseReason.USER, *, everything: bool = True
@@ -277,8 +297,9 @@ class Peer:
         """What happens to the link from now on, ending with `Closed`.
 
         `Observed`, `KeysRotated`, `PathSuspect` (nothing is heard: every path is searched),
-        `PathRestored`, `PathChanged`, `CredentialReused`, `Compromised` and `Closed`; each call
-        gives an iterator of its own. A reader more than 64 notices late loses the oldest.
+        `PathRestored`, `PathChanged`, `PortRotated`, `PortKept` (a move to another port was given
+        up; nothing to worry about), `CredentialReused`, `Compromised` and `Closed`; each call gives
+        an iterator of its own. A reader more than 64 notices late loses the oldest.
         """
         reader = self._feed.reader()
         if self.closed is not None:

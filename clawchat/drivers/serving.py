@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from clawchat.core.config import Config
+from clawchat.core.config import ROTATE_PORTS, Config
 from clawchat.core.credential import Address
 from clawchat.core.events import Remember
 from clawchat.drivers.address import own_hosts, resolve
@@ -35,13 +35,15 @@ async def serve(
     port: int = 0,
     advertise: Sequence[Address] = (),
     publisher: Publisher | None = None,
+    rotate_ports: bool = True,
 ) -> AsyncIterator[Listener]:
     """Listen for the devices paired in `store`.
 
     `host` empty: every address, IPv4 and IPv6. `port` 0: one the system chooses. `advertise`:
     the addresses to put into bootstrap files; empty: those of this machine. With a `publisher`
     and nothing paired yet, a bootstrap file is published before the block begins; otherwise
-    call `Listener.publish`.
+    call `Listener.publish`. `rotate_ports`: whether links leave that port every hour for another
+    one, where the network allows it; devices find the listener at `port` all the same.
 
     Raises `UserError` when the address cannot be used, `StoreError` when the store cannot be
     read or another listener uses it.
@@ -49,7 +51,7 @@ async def serve(
     with store.lock("serve"):
         sockets = _bind(host, port)
         pairings = [pairing for pairing in store.load() if not pairing.dialer]
-        config = Config(identity=store.identity())
+        config = Config(identity=store.identity(), rotate_ports_ns=ROTATE_PORTS * rotate_ports)
         running = open_runner(
             config, sockets, persist=store.save, erase=store.erase, publisher=publisher
         )

@@ -15,6 +15,8 @@ from clawchat.core.actions import (
     Notice,
     PathRestored,
     PathSuspect,
+    PortKept,
+    PortRotated,
     Receipt,
 )
 from clawchat.core.credential import Address, Path
@@ -36,6 +38,7 @@ class FakeLink:
         self._nursery = nursery
         self.phase = "live"
         self.opened: list[dict[str, bool]] = []
+        self.moved: PortRotated | PortKept = PortRotated(Address("0.0.0.0", 51_000), 20_000_000)
         self.answers = True  # whether the other end does
         self._said = Feed[Notice]()
         self._closed: Closed | None = None
@@ -87,6 +90,9 @@ class FakeLink:
 
     async def rotate_keys(self) -> int:
         return 2
+
+    async def rotate_port(self) -> PortRotated | PortKept:
+        return self.moved
 
     async def declare_compromised(
         self, reason: CompromiseReason = CompromiseReason.USER, *, everything: bool = True

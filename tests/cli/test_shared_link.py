@@ -82,6 +82,7 @@ async def test_a_second_command_uses_the_link_of_the_first(device: Device) -> No
         assert not second.own
         assert (await second.ask({"verb": "ping"}))["rtt_ms"] == pytest.approx(5.0)
         assert (await second.ask({"verb": "rotate"}))["epoch"] == 2
+        assert (await second.ask({"verb": "rotate-port"}))["port"] == 51_000
         status = await second.ask({"verb": "status"})
     assert (status["link"], status["fingerprint"]) == ("up", "3f0a 91bc 77d2 e815")
     assert len(device.network.links) == 1

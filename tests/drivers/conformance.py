@@ -35,7 +35,9 @@ from clawchat.core.actions import (
     Established,
     KeysRotated,
     Notice,
+    PathChanged,
     Ponged,
+    PortRotated,
     StreamData,
     StreamDrained,
     StreamOpened,
@@ -55,6 +57,7 @@ from clawchat.core.events import (
     PublishBootstrap,
     Remember,
     ResetStream,
+    RotatePort,
     SendDatagram,
     StopStream,
     StreamClass,
@@ -297,6 +300,8 @@ def _line(notice: Notice) -> Line | None:
         return ("datagram", notice.data)
     if isinstance(notice, Ponged):
         return ("ponged", notice.token)
+    if isinstance(notice, PortRotated):
+        return ("port rotated",)
     if isinstance(notice, CredentialReused):
         return ("reused", notice.generation)
     if isinstance(notice, Compromised):
@@ -471,6 +476,26 @@ async def _settled(stage: Stage) -> None:
     await stage.listener.expect(KeysRotated, epoch=1)
 
 
+async def ports_rotate(stage: Stage) -> None:
+    ours, theirs = await stage.linked()
+    for link, mover, peer in (
+        (ours, stage.dialer, stage.listener),
+        (theirs, stage.listener, stage.dialer),
+    ):
+        before = mover.actor.address
+        await mover.do(RotatePort(link))
+        _, moved = await mover.expect(PortRotated)
+        assert moved.local.host == before.host
+        assert moved.local != before
+        change = PathChanged(Path(before, before))  # to begin with
+        while change.path.remote.port != moved.local.port:
+            _, change = await peer.expect(PathChanged)
+        await peer.do(Ping(theirs if link == ours else ours, 1))
+        await peer.expect(Ponged, token=1)
+    await stage.dialer.write_all(ours, BULK, BIG)
+    assert await stage.listener.read_stream(theirs, BULK) == BIG
+
+
 async def a_device_declares_that_it_is_compromised(stage: Stage) -> None:
     await stage.linked()
     await _settled(stage)
@@ -495,6 +520,7 @@ SCENARIOS = (
     Scenario("datagrams", datagrams),
     Scenario("pings", pings),
     Scenario("keys_rotate", keys_rotate),
+    Scenario("ports_rotate", ports_rotate),
     Scenario("a_stream_is_reset", a_stream_is_reset),
     Scenario("a_stream_is_stopped", a_stream_is_stopped),
     Scenario("reconnect_with_the_next_generation", reconnect_with_the_next_generation),

@@ -16,23 +16,35 @@ import clawchat
 from clawchat import Address, Peer, Store
 from clawchat.core.actions import (
     Action,
+    Closed,
+    ClosePort,
     Established,
     HopPort,
     Notice,
     Notify,
+    OpenPort,
     PathChanged,
     PathRestored,
     PathSuspect,
 )
 from clawchat.core.config import Config
 from clawchat.core.credential import Path
-from clawchat.core.events import DatagramReceived, Disturbed, Event
+from clawchat.core.events import (
+    DatagramReceived,
+    Disturbed,
+    Event,
+    PortOpened,
+    PortRefused,
+    PublishBootstrap,
+)
 from clawchat.core.instant import HOUR, MILLISECOND, SECOND, Deadline, Instant
 from clawchat.core.secret import Secret
 from clawchat.drivers import clock, engine, on_trio
 from clawchat.drivers.engine import DISTURB_EVERY, LOOK_SECONDS_MAX, SETTLE, SOCKETS_MAX, Engine
 from clawchat.drivers.network import open_watch
+from clawchat.drivers.ports import MOVED_MAX
 from clawchat.drivers.sockets import UdpSocket
+from clawchat.errors import CloseCode, UnknownLink
 from tests.drivers.test_engine import Listening, ScriptedEndpoint
 from tests.drivers.test_trio import KEY, Place
 
@@ -107,6 +119,91 @@ def test_ports_are_bounded_and_the_one_in_use_stays(machine: Machine) -> None:
     assert len(addresses) == SOCKETS_MAX
     assert {machine.first.address, used, offered[-1]} < addresses
     assert {sock.address for sock in machine.host.listening} == addresses - {machine.first.address}
+    machine.engine.close()
+
+
+def wants(machine: Machine, port: int, link: int = 1) -> Event:
+    """A link moves to a port; what it is told."""
+    machine.does(OpenPort(link, Address("127.0.0.1", port)))
+    (told,) = machine.took()
+    return told
+
+
+def free_port() -> int:
+    sock = UdpSocket(Address("127.0.0.1", 0))
+    sock.close()
+    return sock.address.port
+
+
+def goes(machine: Machine, local: Address, link: int = 1) -> None:
+    """Data takes another socket, and the one before is left."""
+    before = machine.first.address
+    machine.does(Notify(link, PathChanged(Path(local, THERE))))
+    machine.does(ClosePort(link, before))
+
+
+def test_a_dialer_that_moved_closes_its_first_socket_and_keeps_the_new_one_in_its_place(
+    machine: Machine,
+) -> None:
+    machine.host.listening.append(machine.first)
+    opened = wants(machine, free_port())
+    assert isinstance(opened, PortOpened)
+    goes(machine, opened.local)
+    assert machine.engine.addresses == tuple(machine.engine.sockets) == (opened.local,)
+    assert machine.first.fileno() < 0
+    machine.does(Notify(1, Closed(CloseCode.DONE, "", False)), ClosePort(1, opened.local))
+    assert machine.engine.addresses == (opened.local,), "the next link needs it"
+    machine.engine.close()
+
+
+def test_a_listener_keeps_the_socket_that_credentials_name(machine: Machine) -> None:
+    machine.engine.handle(PublishBootstrap((machine.first.address,)))
+    machine.took()
+    opened = wants(machine, free_port())
+    assert isinstance(opened, PortOpened)
+    goes(machine, opened.local)
+    assert machine.engine.addresses == (machine.first.address,)
+    assert set(machine.engine.sockets) == {machine.first.address, opened.local}
+    machine.does(Notify(1, Closed(CloseCode.DONE, "", False)), ClosePort(1, opened.local))
+    assert set(machine.engine.sockets) == {machine.first.address}
+    assert machine.host.listening == []
+    machine.engine.close()
+
+
+def test_a_socket_that_another_link_sends_from_stays(machine: Machine) -> None:
+    machine.links(1, 2)
+    opened = wants(machine, free_port())
+    assert isinstance(opened, PortOpened)
+    goes(machine, opened.local)
+    assert set(machine.engine.sockets) == {machine.first.address, opened.local}
+    machine.engine.close()
+
+
+def test_a_port_that_is_taken_is_refused(machine: Machine) -> None:
+    port = machine.first.address.port
+    assert wants(machine, port) == PortRefused(1, machine.first.address)
+    machine.engine.close()
+
+
+def test_sockets_to_which_links_moved_are_bounded(machine: Machine) -> None:
+    told = [wants(machine, free_port(), link) for link in range(1, MOVED_MAX + 2)]
+    assert [type(event) for event in told] == [PortOpened] * MOVED_MAX + [PortRefused]
+    for event in told:
+        assert isinstance(event, PortOpened | PortRefused)
+        machine.does(ClosePort(event.link, event.local))
+    assert set(machine.engine.sockets) == {machine.first.address}
+    machine.engine.close()
+
+
+def test_a_socket_for_a_link_that_has_just_ended_is_closed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(event: Event, now: Instant) -> None:
+        raise UnknownLink("no link 1")
+
+    monkeypatch.setattr(machine.core, "handle", ended)
+    machine.does(OpenPort(1, Address("127.0.0.1", free_port())))
+    assert set(machine.engine.sockets) == {machine.first.address}
     machine.engine.close()
 
 

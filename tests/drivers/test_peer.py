@@ -18,7 +18,10 @@ from clawchat.core.actions import (
     LinkStats,
     Notice,
     Observed,
+    PathChanged,
     Ponged,
+    PortKept,
+    PortRotated,
     Receipt,
     StreamData,
     StreamDrained,
@@ -36,6 +39,7 @@ from clawchat.core.events import (
     Ping,
     ResetStream,
     RotateKeys,
+    RotatePort,
     SendDatagram,
     StopStream,
     StreamClass,
@@ -621,14 +625,15 @@ async def test_waiting_ends_when_the_link_does(
         with pytest.raises(trio.BrokenResourceError):
             await attempt()  # type: ignore[misc]
 
-    for attempt in (peer.ping, peer.rotate_keys, peer.receive_datagram, peer.accept_stream):
+    waiting = peer.ping, peer.rotate_keys, peer.rotate_port, peer.receive_datagram
+    for attempt in (*waiting, peer.accept_stream):
         nursery.start_soon(broken, attempt)
     await settled()
-    assert len(nursery.child_tasks) == 4
+    assert len(nursery.child_tasks) == 5
     over(peer)
     await settled()
     assert not nursery.child_tasks
-    for attempt in (peer.ping, peer.rotate_keys, peer.open_stream):
+    for attempt in (peer.ping, peer.rotate_keys, peer.rotate_port, peer.open_stream):
         await broken(attempt)
 
 
@@ -647,6 +652,24 @@ async def test_rotating_keys_returns_the_new_epoch(
     peer.arrived(KeysRotated(2, 5))
     await settled()
     assert epochs == [2]
+
+
+@pytest.mark.parametrize("outcome", [PortRotated(Address("0.0.0.0", 50_000), 5), PortKept("a NAT")])
+async def test_rotating_the_port_returns_what_came_of_it(
+    core: Script, peer: Peer, nursery: trio.Nursery, outcome: PortRotated | PortKept
+) -> None:
+    outcomes: list[PortRotated | PortKept] = []
+
+    async def rotate() -> None:
+        outcomes.append(await peer.rotate_port())
+
+    nursery.start_soon(rotate)
+    await settled()
+    assert core.events == [RotatePort(1)]
+    peer.arrived(PathChanged(PATH))
+    peer.arrived(outcome)
+    await settled()
+    assert outcomes == [outcome]
 
 
 async def test_every_reader_gets_every_notice_and_the_end(
