@@ -373,7 +373,8 @@ class Endpoint:
                 raise Malformed(Drop.LIMITED)
             if waiting is not None:
                 waiting.reply(path, now)
-            elif isinstance(credential, Superseded):
+            else:
+                assert isinstance(credential, Superseded)
                 self._refuse(pairing, credential, message, path, now)
             return
         if message[:EPHEMERAL_SIZE] in self._answered.get(file_id, ()):

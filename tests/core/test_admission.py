@@ -11,6 +11,7 @@ from itertools import count
 
 import pytest
 
+from clawchat.core import endpoint as endpoint_module
 from clawchat.core.actions import CredentialReused, Ponged, Transmit
 from clawchat.core.admission import (
     BURST_SECONDS,
@@ -253,6 +254,21 @@ def test_recordings_of_the_present_generation_push_nobody_out() -> None:
     assert answers_to(pair.listener, STRANGER) == 0
     assert pair.listener.endpoint.drops[Drop.REPLAY] == 30 * len(recorded)
     assert pair.listener.established
+
+
+def test_of_the_hellos_that_had_their_chance_the_last_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(endpoint_module, "ANSWERED_KEPT_MAX", 2 * PENDING_PER_PAIRING)
+    pair = make_pair()
+    hellos = fresh_hellos(pairing_of(pair.publish()))
+    sent = [next(hellos) for _ in range(3 * PENDING_PER_PAIRING)]
+    for data in sent:
+        pair.deliver(data, to=pair.listener)
+    (kept,) = pair.listener.endpoint._answered.values()
+    assert len(kept) == 2 * PENDING_PER_PAIRING
+    pair.deliver(sent[-PENDING_PER_PAIRING - 1], to=pair.listener)
+    assert pair.listener.endpoint.drops[Drop.REPLAY] == 1
 
 
 def test_recordings_of_old_hellos_take_nothing_from_who_makes_new_ones(
