@@ -60,6 +60,7 @@ BUSY = {"max_links": 3, "max_pending": 3, "rotate_packets": 40, "epoch_packets_m
 WAITS = (0, LATENCY, 100 * MILLISECOND, SECOND, 20 * SECOND, 60 * SECOND)
 LINKS = (1, -1, 2, -2, 3, 0)
 CODES = tuple(CloseCode)
+ENDS = ((False, False), (True, False), (False, True), (True, True))  # of a write: ends, shaped
 
 
 class Program:
@@ -160,7 +161,7 @@ class World:
         pairing = kept[0] if kept else pairing_of(self.file)
         path = Path(side.address, LISTENER if side is self.pair.dialer else DIALER)
         made: tuple[Callable[[], Event], ...] = (
-            lambda: Write(link, stream, program.text() * 20, program.byte() % 2 == 1),
+            lambda: Write(link, stream, program.text() * 20, *ENDS[program.byte() % len(ENDS)]),
             lambda: Consumed(link, stream, program.number()),
             lambda: ResetStream(link, stream, program.number()),
             lambda: StopStream(link, stream, program.number()),

@@ -346,6 +346,16 @@ async def echo(stage: Stage) -> None:
     await stage.dialer.expect(StreamDrained, stream=FIRST, finished=True)
 
 
+async def both_sides_speak_in_cells(stage: Stage) -> None:
+    ours, theirs = await stage.linked()
+    await stage.dialer.do(Write(ours, FIRST, bytes(3000), end=True, shaped=True))
+    await stage.listener.expect(StreamOpened, stream=FIRST)
+    assert await stage.listener.read_stream(theirs, FIRST) == bytes(3000)
+    for word in (b"word ", b"by ", b"word"):
+        await stage.listener.do(Write(theirs, FIRST, word, end=word == b"word", shaped=True))
+    assert await stage.dialer.read_stream(ours, FIRST) == b"word by word"
+
+
 async def listener_opens(stage: Stage) -> None:
     ours, theirs = await stage.linked()
     await stage.listener.do(Write(theirs, LISTENERS, b"news", end=True))
@@ -515,6 +525,7 @@ SCENARIOS = (
     Scenario("dial_and_close", dial_and_close),
     Scenario("listener_closes", listener_closes),
     Scenario("echo", echo),
+    Scenario("both_sides_speak_in_cells", both_sides_speak_in_cells),
     Scenario("listener_opens", listener_opens),
     Scenario("bulk_both_ways", bulk_both_ways),
     Scenario("datagrams", datagrams),

@@ -210,6 +210,34 @@ async def test_sent_bytes_reach_the_core_in_order(core: Script, peer: Peer) -> N
         await stream.send_all(b"more")
 
 
+async def test_a_stream_leaves_in_cells_from_when_it_is_asked_to(core: Script, peer: Peer) -> None:
+    shaped, later = await peer.open_stream(shaped=True), await peer.open_stream()
+    await shaped.send_all(b"one")
+    await later.send_all(b"two")
+    later.shape()
+    await later.send_eof()
+    assert [event.shaped for event in core.of(Write)] == [True, False, True]  # type: ignore[union-attr]
+
+
+async def test_who_streams_in_silence_learns_that_nobody_listens(
+    core: Script, peer: Peer, nursery: trio.Nursery
+) -> None:
+    stream = await peer.open_stream()
+    await stream.send_all(b"one")
+    told = trio.Event()
+
+    async def wait() -> None:
+        await stream.wait_unwanted()
+        told.set()
+
+    nursery.start_soon(wait)
+    await settled()
+    assert not told.is_set()
+    stream.arrived(StreamStopped(stream.id, 1))
+    await settled()
+    assert told.is_set()
+
+
 async def test_a_buffer_may_be_reused_after_send_all(core: Script, peer: Peer) -> None:
     stream = await peer.open_stream()
     data = bytearray(b"before")

@@ -1,0 +1,1 @@
+"""What a classifier can still tell about streamed replies, with and without shaping."""
