@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path as FilePath
-from socket import SOCK_DGRAM, socket, socketpair
+from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket, socketpair
 
 import pytest
 import trio
@@ -278,8 +278,9 @@ class Nat:
 
     def __init__(self, inside: Address) -> None:
         self._inside = (inside.host, inside.port)
-        self._near = a_port()
-        self._far = a_port()
+        self._loopback = inside.host
+        self._near = a_port(self._loopback)
+        self._far = a_port(self._loopback)
         self._dialer: tuple[str, int] | None = None
         self._scope = trio.CancelScope()
         self.deaf = False  # loses everything
@@ -289,14 +290,14 @@ class Nat:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._outwards)
                 nursery.start_soon(self._inwards)
-                task_status.started(Address(*self._near.getsockname()))
+                task_status.started(Address(*self._near.getsockname()[:2]))
         finally:
             self._near.close()
             self._far.close()
 
     def forget(self) -> None:
         """From now on another port; what comes to the old one is lost without a word."""
-        old, self._far = self._far, a_port()
+        old, self._far = self._far, a_port(self._loopback)
         self._scope.cancel()
         old.close()
 
@@ -315,9 +316,9 @@ class Nat:
                         await self._near.sendto(data, self._dialer)
 
 
-def a_port() -> trio.socket.SocketType:
-    sock = socket(type=SOCK_DGRAM)
-    sock.bind(("127.0.0.1", 0))
+def a_port(loopback: str) -> trio.socket.SocketType:
+    sock = socket(AF_INET6 if ":" in loopback else AF_INET, SOCK_DGRAM)
+    sock.bind((loopback, 0))
     return trio.socket.from_stdlib_socket(sock)
 
 
@@ -325,22 +326,32 @@ def a_port() -> trio.socket.SocketType:
 async def behind_a_nat(
     folder: FilePath, serve: Callable[[Peer], Awaitable[None]]
 ) -> AsyncIterator[tuple[Peer, Nat]]:
+    async with behind_nats(folder, serve, "127.0.0.1") as (peer, (nat,)):
+        yield peer, nat
+
+
+@asynccontextmanager
+async def behind_nats(
+    folder: FilePath, serve: Callable[[Peer], Awaitable[None]], *loopbacks: str
+) -> AsyncIterator[tuple[Peer, list[Nat]]]:
+    """A dialer that has one way for each of these to a listener on all of them."""
     place = Place(folder)
+    host = loopbacks[0] if len(loopbacks) == 1 else ""
     with trio.fail_after(LIMIT):
-        async with place.serving(echo=False) as listener, trio.open_nursery() as nursery:
+        async with place.serving(host, echo=False) as listener, trio.open_nursery() as nursery:
 
             async def answer() -> None:
                 async for peer in listener:
                     nursery.start_soon(serve, peer)
 
             nursery.start_soon(answer)
-            nat = Nat(listener.address)
-            outside = await nursery.start(nat.run)
+            nats = [Nat(Address(loopback, listener.address.port)) for loopback in loopbacks]
+            outside = [await nursery.start(nat.run) for nat in nats]
             await listener.publish()
             async with clawchat.connect(
-                place.file, key=KEY, store=Store(folder / "dialer"), candidates=[outside]
+                place.file, key=KEY, store=Store(folder / "dialer"), candidates=outside
             ) as peer:
-                yield peer, nat
+                yield peer, nats
             nursery.cancel_scope.cancel()
 
 
@@ -376,6 +387,40 @@ async def test_a_streamed_reply_survives_a_nat_that_forgets_whole_and_once(
                 nat.deaf = False
     assert reply == b"".join(b"%04d " % number for number in range(TOKENS))
     assert 5 * EVERY < gap < 3.5, "it was interrupted, and healed"
+
+
+def has_ipv6() -> bool:
+    with suppress(OSError), socket(AF_INET6, SOCK_DGRAM) as sock:
+        sock.bind(("::1", 0))
+        return True
+    return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+async def test_a_streamed_reply_goes_from_one_family_to_the_other_and_back(
+    tmp_path: FilePath,
+) -> None:
+    async with behind_nats(tmp_path, stream_tokens, "127.0.0.1", "::1") as (peer, (four, six)):
+        stream = await peer.open_stream()
+        await stream.send_all(b"a question")
+        reply, used = b"", []
+
+        async def read(tokens: int) -> None:
+            nonlocal reply
+            while len(reply) < 5 * tokens:
+                reply += await stream.receive_some()
+
+        for tokens in (TOKENS // 3, 2 * TOKENS // 3, TOKENS):
+            await read(tokens)
+            path = peer.stats().path
+            assert path is not None
+            is_six = ":" in path.remote.host
+            used.append(is_six)
+            six.deaf, four.deaf = is_six, not is_six
+            peer.disturbed()
+        assert await stream.receive_some() == b"", "and its end"
+    assert reply == b"".join(b"%04d " % number for number in range(TOKENS))
+    assert used in ([True, False, True], [False, True, False])
 
 
 async def test_the_systems_word_heals_a_link_at_once(
