@@ -69,7 +69,6 @@ class Ports:
         "_left",
         "_link",
         "_punch_ns",
-        "_punched",
         "_registry",
         "_rotate_keys",
         "_timers",
@@ -108,7 +107,6 @@ class Ports:
         self._entropy = entropy
         self._trace = trace
         self._held: dict[Address, None] = {}  # sockets that a move of ours has left or opened
-        self._punched: dict[Way, None] = {}  # from the new socket
         self._punch_ns = PROBE_FIRST
         self._failures = 0  # in a row
         self._told = 0  # moves that the peer has told of
@@ -147,7 +145,7 @@ class Ports:
         if not self._is_wanted(local):
             self._registry.out.append(ClosePort(self._link, local))
             return
-        self._held[local] = self._transport.between[local] = None
+        self._held[local] = self._transport.between[local] = None  # whoever comes there
         self._fire(rotating_ports.SocketOpened(now, candidates[:PORT_CANDIDATES_MAX]), now)
 
     def refused(self, local: Address, now: Instant) -> None:
@@ -215,7 +213,9 @@ class Ports:
 
     @property
     def _proved(self) -> Way | None:
-        return next((way for way in self._punched if way.validated), None)
+        """From the new socket, to wherever the peer answered: its NAT may show it elsewhere."""
+        ways, local = self._transport.paths, self.move.wanted
+        return next((way for way in ways if way.validated and way.path.local == local), None)
 
     def met(self, now: Instant) -> None:
         """Data goes to another address of the peer from now on."""
@@ -271,8 +271,7 @@ class Ports:
             case SendControl(message):
                 transport.send_control(message)
             case PunchPort():
-                way = self._challenge(Path(self.move.wanted, transport.path.remote))
-                self._punched[way] = None
+                self._challenge(Path(self.move.wanted, transport.path.remote))
                 self._punch_later(now)
             case UseNewPort():
                 self._use_new_port(now)
@@ -299,7 +298,8 @@ class Ports:
         way = self._proved
         assert way is not None
         self._stop()
-        self._held[self._local] = self._transport.between[self._local] = None
+        self._held[self._local] = None
+        self._transport.between[self._local] = self._transport.path.remote
         self._transport.between.pop(way.path.local, None)
         self._timers[Timer.OVERLAP] = now + OVERLAP_LASTS
         self._failures = 0
@@ -324,14 +324,11 @@ class Ports:
     # --- punching -----------------------------------------------------------------------------
 
     def _begin(self, now: Instant) -> None:
-        self._punched.clear()
         self._punch_ns = PROBE_FIRST
         self._timers[Timer.MOVE] = now + MOVE_LASTS
 
-    def _challenge(self, path: Path) -> Way:
-        way = self._transport.paths.candidate(path)
-        self._transport.challenge(way)
-        return way
+    def _challenge(self, path: Path) -> None:
+        self._transport.challenge(self._transport.paths.candidate(path))
 
     def _punch_later(self, now: Instant) -> None:
         self._timers[Timer.PUNCH] = now + self._punch_ns
@@ -341,4 +338,3 @@ class Ports:
         """Nothing is awaited any more."""
         self._timers.pop(Timer.PUNCH, None)
         self._timers.pop(Timer.MOVE, None)
-        self._punched.clear()

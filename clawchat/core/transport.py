@@ -138,7 +138,8 @@ class Transport:
         self.holding = False
         self.last_heard = now
         self.last_sent = now
-        self.between: dict[Address, None] = {}  # our other ports while we move, and a while after
+        # Our other ports while we move, and a while after: where the peer was when we left one.
+        self.between: dict[Address, Address | None] = {}
         self.was_told = False  # whether the peer said that it moves: it needs no copies
         self.packets_sent = 0
         self.packets_received = 0
@@ -217,7 +218,7 @@ class Transport:
         used = self._used
         if not moved_on:
             return
-        if way.path.local in self.between and way.path.remote == self.path.remote:
+        if self._is_ours(way.path):
             way = self.paths.active  # it is we who move
         if way is not self.paths.active:
             if not self.was_told:
@@ -230,6 +231,13 @@ class Transport:
         asked = way.challenged_at
         if not way.validated and (asked is None or now - asked >= self.recovery.pto_ns):
             self.challenge(way)
+
+    def _is_ours(self, path: Path) -> bool:
+        """Whether the peer comes that way only because of a move of ours."""
+        if path.local not in self.between:
+            return False
+        left = self.between[path.local]
+        return left is None or path.remote in (left, self.path.remote)
 
     def _try(self, way: Way, size: int, now: Instant, *, begin: bool) -> None:
         """The peer may be there from now on: what it has not acknowledged goes there as well."""
