@@ -33,7 +33,13 @@ from clawchat.core.actions import (
 )
 from clawchat.core.config import DEFAULT_LIMITS
 from clawchat.core.credential import SUPERSEDED_MAX, Address, Pairing, Path, Superseded
-from clawchat.core.crypto.envelope import open_hello, seal_hello, seal_refusal, seal_reply
+from clawchat.core.crypto.envelope import (
+    ENVELOPE_SIZES,
+    open_hello,
+    seal_hello,
+    seal_refusal,
+    seal_reply,
+)
 from clawchat.core.crypto.schedule import derive_credential
 from clawchat.core.crypto.suite import public_key
 from clawchat.core.endpoint import Endpoint
@@ -163,7 +169,10 @@ class World:
         """Something from the past, maybe from elsewhere."""
         if self.recorded:
             datagram = self.recorded[-1 - which % len(self.recorded)]
-            self.deliver(datagram, PLACES[where % len(PLACES)], again=True)
+            source = PLACES[where % len(PLACES)]
+            if len(datagram) not in ENVELOPE_SIZES:
+                self.proved.add(source)  # a first packet: it may be new to whom it reaches now
+            self.deliver(datagram, source, again=True)
 
     def op_first(self, which: int, payload: bytes, where: int) -> None:
         """The first packet of whoever got a REPLY, or a later one."""
