@@ -168,10 +168,10 @@ class Link:
 
     def rotate_port(self, now: Instant) -> None:
         """Move to another port. Raises `UnknownLink`."""
-        self.data_plane()
+        transport = self.data_plane()
         assert self.ports is not None
         self.ports.ask(now, live=self._live)
-        self._tell()
+        self._tell(transport)
 
     def port_opened(self, local: Address, candidates: tuple[Address, ...], now: Instant) -> None:
         """The socket that was asked for is there. Raises `UnknownLink`."""
@@ -181,10 +181,10 @@ class Link:
 
     def port_refused(self, local: Address, now: Instant) -> None:
         """It is not to be had. Raises `UnknownLink`."""
-        self.data_plane()
+        transport = self.data_plane()
         assert self.ports is not None
         self.ports.refused(local, now)
-        self._tell()
+        self._tell(transport)
 
     @property
     def _live(self) -> bool:
@@ -413,7 +413,7 @@ class Link:
 
     def _after_facts(self, transport: Transport, now: Instant) -> None:
         """Tell the machines what arrived. Raises `Violation`."""
-        self._tell()
+        self._tell(transport)
         facts, transport.facts = transport.facts, Facts()
         if facts.compromised is not None:
             self._take_compromised(facts.compromised, now)
@@ -429,7 +429,7 @@ class Link:
                 self.ports.take(message, now)
             else:
                 self.ratchet.take(message, now)
-        self._tell()
+        self._tell(transport)
         if facts.close is not None:
             self._take_close(facts.close, now)
 
@@ -772,8 +772,9 @@ class Link:
 
     def _on_move(self, now: Instant) -> None:
         assert self.ports is not None
+        assert self.transport is not None
         self.ports.lapsed(now)
-        self._tell()
+        self._tell(self.transport)
 
     def _on_overlap(self, now: Instant) -> None:
         assert self.ports is not None
@@ -803,11 +804,10 @@ class Link:
 
     # --- telling ------------------------------------------------------------------------------
 
-    def _tell(self) -> None:
+    def _tell(self, transport: Transport) -> None:
         """Pass on what the application is to know."""
-        if self.transport is not None:
-            for notice in self.transport.take_notices():
-                self._notify(notice)
+        for notice in transport.take_notices():
+            self._notify(notice)
 
     def _notify(self, notice: Notice) -> None:
         self._registry.out.append(Notify(self.id, notice))
