@@ -14,6 +14,7 @@ import trio
 
 import clawchat
 from clawchat import Address, Peer, Store
+from clawchat.core import roaming
 from clawchat.core.actions import (
     Action,
     Closed,
@@ -441,17 +442,16 @@ async def test_the_systems_word_heals_a_link_at_once(
 
     words = [None, Told()]  # the listener hears nothing, the dialer opens its own after it
     monkeypatch.setattr(on_trio, "open_watch", lambda: words.pop(0))
-    async with behind_a_nat(tmp_path, stream_tokens) as (peer, nat):
-        stream = await peer.open_stream()
-        await stream.send_all(b"a question")
-        reply = await stream.receive_some()
-        nat.forget()
-        far.send(b"the network changed")
-        began = trio.current_time()
-        while len(reply) < 5 * TOKENS // 4:
-            reply += await stream.receive_some()
-        assert trio.current_time() - began < TOKENS // 4 * EVERY + 0.7
-    far.close()
+    monkeypatch.setattr(roaming, "BUSY_QUIET", 60 * SECOND)  # nothing else would heal it in time
+    with near, far:
+        async with behind_a_nat(tmp_path, stream_tokens) as (peer, nat):
+            stream = await peer.open_stream()
+            await stream.send_all(b"a question")
+            reply = await stream.receive_some()
+            nat.forget()
+            far.send(b"the network changed")
+            while len(reply) < 5 * TOKENS // 4:
+                reply += await stream.receive_some()
 
 
 async def test_an_application_sees_the_search_and_its_end_and_sending_waits_meanwhile(
