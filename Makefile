@@ -25,6 +25,8 @@ help:
 	@echo "make spec    write what is generated: PROTOCOL.md's tables, spec/machines, spec/vectors"
 	@echo "make bench   throughput, round trip, handshakes and memory, beside aioquic"
 	@echo "make fuzz    throw random bytes at every decoder (FUZZ_ARGS=... is passed on)"
+	@echo "make explore every order of events that an adversary can afford, on the real core"
+	@echo "make mutants make the machines and the cryptography wrong in every small way (hours)"
 	@echo "make clean   remove $(VENV) and caches"
 
 .PHONY: demo
@@ -66,6 +68,14 @@ bench: $(VENV)/.bench
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m fuzz $(FUZZ_ARGS)
 
+.PHONY: explore
+explore: $(VENV)/.dev
+	$(BIN)/python -m spec.explore $(EXPLORE_ARGS)
+
+.PHONY: mutants
+mutants: $(VENV)/.mutation
+	$(BIN)/python -m tests.mutants $(MUTANTS_ARGS)
+
 .PHONY: clean
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
@@ -99,4 +109,9 @@ $(VENV)/.bench: pyproject.toml | $(BIN)/python
 $(VENV)/.fuzz: pyproject.toml | $(BIN)/python
 	@echo "== installing the fuzzer"
 	@$(PIP) install -e '.[dev,fuzz]'
+	@touch $@ $(VENV)/.dev $(VENV)/.product
+
+$(VENV)/.mutation: pyproject.toml | $(BIN)/python
+	@echo "== installing what makes mutants"
+	@$(PIP) install -e '.[dev,mutation]'
 	@touch $@ $(VENV)/.dev $(VENV)/.product

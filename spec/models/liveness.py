@@ -5,7 +5,8 @@ with one row left out, where a counterexample must appear. `--sweep` leaves out 
 and says which of them no property here needs.
 
 Rules: exit code 1 on any surprise. What the method cannot say is in `docs/evidence.md`.
-Left to others: the worlds (`handshake`, `rotation`, `closing`, `compromise`), Spin (`spin`).
+Left to others: the worlds (`handshake`, `rotation`, `closing`, `compromise`, `ports`), running
+Spin (`spin`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,16 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from clawchat.core.phases import answering, compromised, dialing, established, rotating_keys
+from clawchat.core.phases import (
+    answering,
+    compromised,
+    dialing,
+    established,
+    rotating_keys,
+    rotating_ports,
+)
 from clawchat.core.table import Row, Signal, Table
-from spec.models import closing, compromise, handshake, rotation
+from spec.models import closing, compromise, handshake, ports, rotation
 from spec.models.promela import Machine, row_name
 from spec.models.spin import Outcome, missing, verify
 
@@ -106,6 +114,25 @@ PROPERTIES: Final = (
         compromise.model,
         compromise.HEARD,
         (only(compromised.TABLE, "DECLARING", compromised.SayAgain),),
+    ),
+    Property(
+        "ports-end",
+        "a move to another port ends at both sides, also when both begin, and leaves one socket",
+        ports.MACHINES,
+        ports.model,
+        ports.END,
+        (
+            only(rotating_ports.TABLE, "MOVING", rotating_ports.MoveLapsed),
+            only(rotating_ports.TABLE, "OVERLAPPING", rotating_ports.OverlapOver),
+        ),
+    ),
+    Property(
+        "dialer-moves",
+        "a dialer's move that the NATs allow gets through, whatever the listener began",
+        ports.MACHINES,
+        ports.model,
+        ports.DIALER_MOVES,
+        (only(rotating_ports.TABLE, "MOVING", rotating_ports.MoveProved),),
     ),
 )
 

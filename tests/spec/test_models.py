@@ -13,14 +13,14 @@ from attrs import evolve
 
 from clawchat.core.phases import dialing
 from clawchat.core.table import Row
-from spec.models import closing, compromise, handshake, rotation
+from spec.models import closing, compromise, handshake, ports, rotation
 from spec.models.liveness import PROPERTIES, checks
 from spec.models.promela import Machine, Snippets, Untranslated, row_name, translate, untranslated
 from spec.models.symbolic import GROUPS, queries
 from spec.models.world import Keys, Setting, Step, World
 from spec.models.world import handshake as symbolic_handshake
 
-WORLDS: tuple[ModuleType, ...] = (handshake, rotation, closing, compromise)
+WORLDS: tuple[ModuleType, ...] = (handshake, rotation, closing, compromise, ports)
 CLAIMS = [claim for group in GROUPS.values() for claim in group]
 HONEST = Keys("ed", "a", "el", "b")
 

@@ -76,13 +76,17 @@ class NatNetwork(Network):
 
     def send(self, parcel: Parcel) -> None:
         """Let a datagram leave its host, and the NAT if it is behind one."""
+        super().send(self.shown(parcel))
+
+    def shown(self, parcel: Parcel) -> Parcel:
+        """As the world outside sees it; opens a mapping if that takes one."""
         nat = self._nats.get(parcel.source.host)
         if nat is not None and parcel.source not in self._behind:
             source, origin = self._shown(parcel, *nat), parcel.origin
             if origin is not None:  # for the far end the truth is what the NAT shows
                 origin = evolve(origin, address=source)
             parcel = evolve(parcel, source=source, origin=origin)
-        super().send(parcel)
+        return parcel
 
     def _shown(self, parcel: Parcel, outside: str, behaviour: Behaviour) -> Address:
         key = parcel.source, parcel.destination if behaviour.per_remote else None

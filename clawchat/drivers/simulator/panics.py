@@ -48,6 +48,7 @@ class PanicWatch:
     """Watches hosts for what was destroyed. Keys are (host, file id)."""
 
     receipts: dict[tuple[str, bytes], list[Receipt]] = field(factory=dict)
+    _received: set[tuple[str, int, int]] = field(factory=set)  # host, life, link
     _doomed_at: dict[tuple[str, int, bytes], int] = field(factory=dict)
 
     def acting(self, host: Host, action: Action) -> None:
@@ -58,7 +59,8 @@ class PanicWatch:
                 self._forbid(host, pairing.file_id, "is written")
             case Notify(_, Established() as notice):
                 self._forbid(host, notice.file_id, "is used for a link")
-            case Notify(_, Compromised(receipt)):
+            case Notify(link, Compromised(receipt)):
+                self._received.add((host.name, host.incarnation, link))
                 self.receipts.setdefault((host.name, receipt.file_id), []).append(receipt)
 
     def _forbid(self, host: Host, file_id: bytes, what: str) -> None:
@@ -79,8 +81,9 @@ class PanicWatch:
             require(not credentials, f"{host.name}: {credentials} of a destroyed pairing")
             late = now - at > DECLARING_LASTS + SECOND
             require(not (packets and late), f"{host.name}: packet keys of a destroyed pairing")
-            if (host.name, file_id) in self.receipts:
-                require(not packets, f"{host.name}: packet keys after the receipt")
+            for link in packets:  # a receipt speaks for its link
+                given = (name, life, link) in self._received
+                require(not given, f"{host.name}: packet keys after the receipt")
         for file_id in host.disk.destroyed:
             require(file_id not in host.disk.kept, f"{host.name}: destroyed, and kept")
 

@@ -257,20 +257,21 @@ def _sight(link: Link) -> LinkSight:
     )
 
 
-def keys_left(endpoint: Driven, file_id: bytes) -> tuple[list[str], int]:
-    """Of a pairing: what is not wiped besides packet keys, and how many links have those."""
+def keys_left(endpoint: Driven, file_id: bytes) -> tuple[list[str], set[int]]:
+    """Of a pairing: what is not wiped besides packet keys, and which links have those."""
     if isinstance(endpoint, Recorder):
         endpoint = endpoint.inside
     if not isinstance(endpoint, Endpoint):
-        return [], 0
+        return [], set()
     registry = endpoint._registry
     found = ["pairing"] * (file_id in registry.pairings)
     found += ["hint" for owner, _ in registry.hints.values() if owner == file_id]
     found += ["write" for _, pairing in registry.saving.values() if pairing.file_id == file_id]
-    packets = 0
+    packets: set[int] = set()
     for link in (*endpoint._links.values(), *endpoint._pending.values()):
         if link.file_id == file_id:
-            packets += link.transport is not None
+            if link.transport is not None:
+                packets.add(link.id)
             found += _secrets_left(link)
     return found, packets
 
@@ -288,3 +289,22 @@ def _secrets_left(link: Link) -> Iterator[str]:
     for credential in known:
         if not (credential.psk.wiped and credential.envelope_key.wiped):
             yield f"generation {credential.generation}"
+
+
+def fates(endpoint: Driven) -> Iterator[tuple[str, bool, bool]]:
+    """Of each link: how far its destruction is, and of its path: in use, and validated."""
+    for link in _links(endpoint):
+        undoing, transport = link.undoing, link.transport
+        yield (
+            "" if undoing is None else undoing.model.phase.name,
+            transport is not None,
+            transport is not None and transport.paths.active.validated,
+        )
+
+
+def issuing(endpoint: Driven) -> tuple[Enum, int]:
+    """Where the issuing of bootstrap files stands, and how many of them are live."""
+    if isinstance(endpoint, Recorder):
+        endpoint = endpoint.inside
+    assert isinstance(endpoint, Endpoint)
+    return endpoint._issuer.phase, len(endpoint._issuer.live)

@@ -1,52 +1,58 @@
-"""Explores what two real endpoints can come to when an adversary decides everything.
+"""What two real endpoints can come to when an adversary decides everything.
 
 The adversary holds every datagram and every disk write. At each step it delivers one, delivers a
 copy and keeps it, throws all away, ends a write (or lets it fail), lets time pass to the next
-timer that changes something, kills a process and starts it again from its disk, or makes a user
-ask for something. What it may do how often is its `Budget`.
+timer that changes something, kills a process and starts it again from its disk, puts a machine to
+sleep, moves it to another address, or makes a user ask for something. What it may do how often is
+its `Budget`.
 
-Two situations that look alike are explored once: they have the same phases on both sides, the
-same generations on both disks, the same writes and datagrams under way and the same budget left.
-An endpoint cannot be copied, so a situation is a list of choices, played from the start each time.
+Two situations that look alike (`view`) are explored once: they have the same phases on both
+sides, the same generations on both disks, the same writes and datagrams under way and the same
+budget left. An endpoint cannot be copied, so a situation is a list of choices, played from the
+start each time.
 
-Rules: the invariants of the simulator are looked at in every step; from every new situation a
-fair network must lead to a link at rest, with one credential on both disks.
+Rules: the invariants of the simulator are looked at in every step.
+Left to others: the order of trying (`search`), what must come of a situation (`ends`).
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
-from enum import Enum, unique
-from functools import partial
+from enum import Enum
 from random import Random
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve, frozen
 
-from clawchat.core.actions import BootstrapContent, Closed, Established, Notice
-from clawchat.core.credential import Address, Pairing, Path
+from clawchat.core.credential import Address
 from clawchat.core.crypto.envelope import ENVELOPE_SIZES
-from clawchat.core.events import Close, Dial, Forget, PublishBootstrap, Remember, RotateKeys
+from clawchat.core.events import (
+    Close,
+    Forget,
+    PublishBootstrap,
+    Remember,
+    RotateKeys,
+    RotatePort,
+    WithdrawBootstrap,
+)
 from clawchat.core.instant import HOUR, SECOND
 from clawchat.core.phases import answering, dialing
 from clawchat.core.phases.rotating_keys import DialerPhase
-from clawchat.drivers.simulator.clock import Timeline
-from clawchat.drivers.simulator.disk import Disk
-from clawchat.drivers.simulator.host import Host
-from clawchat.drivers.simulator.invariants import Firing, require
-from clawchat.drivers.simulator.nat import NatNetwork
+from clawchat.drivers.simulator.host import Host, Power
+from clawchat.drivers.simulator.invariants import BLAMELESS, require
 from clawchat.drivers.simulator.network import Parcel
-from clawchat.drivers.simulator.shoulder import sights
+from clawchat.drivers.simulator.panics import PanicWatch, panic
+from clawchat.drivers.simulator.shoulder import fates, issuing, sights
 from clawchat.drivers.simulator.simulation import LISTENER, World, pairing_of
 from clawchat.errors import CloseCode, LocalError
+from spec.explore.held import DIALER, Bundle, HeldDisk, HeldNetwork, Kind, User, kept
 
-DIALER = Address("10.0.1.1", 40_000)
-PATH_SIZE = 1200  # larger probes for a larger path vanish, so that they do not multiply situations
-ALIKE_MAX = 1  # how many datagrams that look alike the adversary keeps
-PATIENCE_NS = 100 * SECOND  # how long a wait is when nothing visible happens
-REDIAL_NS = SECOND // 10
-FAIR_NS = 120 * SECOND
+ALIKE_MAX: Final = 1  # how many datagrams that look alike the adversary keeps
+PATIENCE_NS: Final = 100 * SECOND  # how long a wait is when nothing visible happens
+MINUTES_NS: Final = 331 * SECOND  # twice this is more than a file lasts, once is less
+FAIR_NS: Final = 120 * SECOND
+LIVE_FILES_MAX: Final = 2
 
 Choice: TypeAlias = tuple[str, int]
 
@@ -61,96 +67,16 @@ class Budget:
     fails: int = 0
     timers: int = 5
     rotations: int = 0
+    ports: int = 0
     closes: int = 0
     forgets: int = 0
     days: int = 0
-
-
-@unique
-class Kind(Enum):
-    """What a stranger can tell of a datagram."""
-
-    ENVELOPE = "envelope"
-    PACKETS = "packets"
-
-
-@define
-class Bundle:
-    """What one host sent in one step: an envelope, or all packets."""
-
-    label: tuple[str, str, tuple[str, ...]]
-    parcels: list[Parcel]
-
-
-class HeldNetwork(NatNetwork):
-    """Delivers nothing by itself."""
-
-    def __init__(self, timeline: Timeline, rng: Random) -> None:
-        super().__init__(timeline, rng)
-        self.held: list[Parcel] = []
-
-    def send(self, parcel: Parcel) -> None:
-        self.tally.sent += 1
-        if len(parcel.data) <= PATH_SIZE:
-            self.held.append(parcel)
-
-    def deliver(self, parcel: Parcel) -> None:
-        self._deliver(parcel)
-
-
-class HeldDisk(Disk):
-    """Ends no write by itself."""
-
-    def _begin(self) -> None:
-        """Wait for the adversary."""
-
-    @property
-    def writing(self) -> Pairing | None:
-        return self._under_way[0].pairing if self._under_way else None
-
-    def end_write(self, *, fails: bool = False) -> None:
-        self._under_way[0].fails = fails
-        self._finish(self._life)
-
-
-@define(slots=False)
-class User:
-    """The application of either host: keeps a link if it has something to dial with."""
-
-    pairing: Pairing | None = None
-    file: BootstrapContent | None = None
-    links: dict[int, bytes] = field(factory=dict)
-    dials: int = 0
-    dialling: bool = False
-    closes: set[CloseCode] = field(factory=set)
-
-    def started(self, host: Host) -> None:
-        self.dialling = False
-
-    def stopped(self, host: Host) -> None:
-        self.links.clear()
-        self.dialling = False
-
-    def noticed(self, host: Host, link: int, notice: Notice) -> None:
-        if isinstance(notice, Established):
-            self.links[link] = notice.handshake_hash
-        elif isinstance(notice, Closed):
-            self.links.pop(link, None)
-            self.closes.add(notice.code)
-            self.dialling = False
-            if not self.links and self.pairing is not None:
-                host.after(REDIAL_NS, partial(self.dial, host))
-
-    def published(self, _host: Host, content: BootstrapContent | None) -> None:
-        self.file = content
-
-    def dial(self, host: Host) -> None:
-        if self.pairing is None or self.dialling or self.links:
-            return
-        self.dialling = True
-        self.dials += 1
-        kept = host.disk.kept.get(self.pairing.file_id, self.pairing)
-        host.do(Dial(self.dials, kept, (Path(host.address, LISTENER),)))
+    panics: int = 0  # the user declares one pairing compromised
+    ends: int = 0  # or everything
+    sleeps: int = 0
+    moves: int = 0
+    minutes: int = 0
+    files: int = 0  # asked for, withdrawn or taken to the dialer
 
 
 class Situation:
@@ -168,13 +94,23 @@ class Situation:
         self.dialer = self._host("dialer", DIALER, self.caller)
         self.flying: list[Bundle] = []
         self.world.watch.clones = True  # which setups may have
+        self.world.watch.blameless = BLAMELESS | {CloseCode.COMPROMISED}
+        self.panics = PanicWatch()
+        self.panicked: dict[str, tuple[int, int]] = {}  # host: incarnation, and when
         self.reports_allowed = False
+        self.lends_again = not (budget.panics or budget.ends or budget.files)
+        self._addresses = 0
 
     def _host(self, name: str, address: Address, user: User) -> Host:
         host = self.world.host(name, address, user)
         host.wake_delay_ns = 0
         host.disk = HeldDisk(self.world.timeline, Random(0), 0)
         return host
+
+    def watch_panics(self) -> None:
+        """From now on: destroyed is destroyed, looked at in every turn of either host."""
+        for host in self.hosts:
+            host.watchers.append(self.panics)
 
     # --- how it begins ------------------------------------------------------------------------
 
@@ -183,8 +119,14 @@ class Situation:
         self.start(self.listener)
         self.listener.do(PublishBootstrap((LISTENER,)))
         self._settle()
-        assert self.answerer.file is not None
         self.caller.pairing = pairing_of(self.answerer.file)
+        self.start(self.dialer)
+
+    def offer(self) -> None:
+        """A listener with a published file, and a device whose user has not fetched it yet."""
+        self.start(self.listener)
+        self.listener.do(PublishBootstrap((LISTENER,)))
+        self._settle()
         self.start(self.dialer)
 
     def start(self, host: Host) -> None:
@@ -200,11 +142,10 @@ class Situation:
     def _file_again(self) -> None:
         """A listener that lost the pairing publishes a file, and the user carries it over."""
         pairing = self.caller.pairing
-        if pairing is None or pairing.file_id in self.listener.disk.kept:
+        if pairing is None or not self.lends_again or pairing.file_id in self.listener.disk.kept:
             return
         self.listener.do(PublishBootstrap((LISTENER,)))
         self._settle()
-        assert self.answerer.file is not None
         self.caller.pairing = pairing_of(self.answerer.file)
 
     def deliver_both_messages(self) -> None:
@@ -217,7 +158,7 @@ class Situation:
         """The pair meets for the first time, without an adversary."""
         self.begin()
         require(
-            self._fairly_until(lambda: self._linked() and not self.world.watch.restless()),
+            self.fairly_until(lambda: self.linked() and not self.world.watch.restless()),
             "no link in calm weather",
         )
 
@@ -233,9 +174,9 @@ class Situation:
         """The listener sleeps through the end of a rotation, and wakes up to the next offer."""
         link = next(iter(self.caller.links))
         self.dialer.do(RotateKeys(link))
-        self._fairly_until(lambda: self._ratchet(self.dialer) is DialerPhase.SETTLING)
+        self.fairly_until(lambda: self._ratchet(self.dialer) is DialerPhase.SETTLING)
         self.listener.suspend()
-        self._fairly_until(lambda: self._ratchet(self.dialer) is DialerPhase.STEADY)
+        self.fairly_until(lambda: self._ratchet(self.dialer) is DialerPhase.STEADY, awake=False)
         self.flying.clear()
         self.dialer.do(RotateKeys(link))
         self._settle()
@@ -252,9 +193,9 @@ class Situation:
         assert self.caller.pairing is not None
         backup = dict(self.dialer.disk.kept)
         self.part_and_start()
-        require(self._fairly_until(self.has_settled), "no second link in calm weather")
+        require(self.fairly_until(self.has_settled), "no second link in calm weather")
         for host in self.hosts:
-            while self._disk(host).writing is not None:
+            while self._disk(host).busy:
                 self._disk(host).end_write()
         self.dialer.kill()
         self.dialer.disk.kept = backup
@@ -275,19 +216,8 @@ class Situation:
                 yield "deliver", place
                 if self.budget.copies:
                     yield "copy", place
-        for number, host in enumerate(self.hosts):
-            if self._disk(host).writing is not None:
-                yield "written", number
-                if self.budget.fails:
-                    yield "failed", number
-            if self.budget.kills:
-                yield "kill", number  # what is being written is lost
-                if self._disk(host).writing is not None:
-                    yield "killed after writing", number
-            if self.budget.rotations and self._user(host).links:
-                yield "rotate", number
-            if self.budget.closes and (self._user(host).links or self._user(host).dialling):
-                yield "close", number
+        for number in range(len(self.hosts)):
+            yield from self._choices_at(number)
         if self.flying and self.budget.floods:
             yield "lose all", 0
         if self.budget.timers:
@@ -296,12 +226,63 @@ class Situation:
             yield "forget", 0
         if self.budget.days:
             yield "day", 0
+        if self.budget.minutes and self._may_wait_for_minutes():
+            yield "minutes", 0
+        if self.budget.files:
+            yield from self._choices_of_files()
+        if self.budget.moves and self.dialer.running:
+            yield "move", 0
+            yield "move, noticed", 0
+
+    def _choices_at(self, number: int) -> Iterator[Choice]:
+        """What can be done to one host, or asked of it."""
+        host, user, budget = self.hosts[number], self._user(self.hosts[number]), self.budget
+        if self._disk(host).busy:
+            yield "written", number
+            if budget.fails:
+                yield "failed", number
+        if budget.kills:
+            yield "kill", number  # what is being written is lost
+            if self._disk(host).busy:
+                yield "killed after writing", number
+        if host.power is Power.SUSPENDED:
+            yield "wake", number
+            return  # nobody sits at it
+        if budget.rotations and user.links:
+            yield "rotate", number
+        if budget.ports and user.links:
+            yield "leave port", number
+        if budget.closes and (user.links or user.dialling):
+            yield "close", number
+        if budget.panics and self.file_id not in host.disk.destroyed:
+            yield "panic", number
+        if budget.ends:
+            yield "panic, everything", number
+        if budget.sleeps:
+            yield "sleep", number
+
+    def _may_wait_for_minutes(self) -> bool:
+        """No disk takes minutes, and a link that hears nothing for so long was explored."""
+        linked = self.caller.links or self.answerer.links
+        return not linked and not any(self._disk(host).busy for host in self.hosts)
+
+    def _choices_of_files(self) -> Iterator[Choice]:
+        yield "publish", 0
+        yield "withdraw", 0
+        caller = self.caller
+        if not (caller.links or caller.dialling):
+            for place, content in enumerate(self.answerer.files):
+                if content.file_id not in self.dialer.disk.kept:
+                    yield "redeem", place
 
     def take(self, choice: Choice) -> None:
         """Do what was chosen, and what follows from it at once."""
         name, place = choice
         _TAKEN[name](self, place)
         self._settle()
+        assert self.listener.endpoint is not None
+        _, live = issuing(self.listener.endpoint)
+        require(live <= LIVE_FILES_MAX, f"{live} files are live")
 
     def view(self) -> tuple[object, ...]:
         """All that makes two situations different."""
@@ -312,17 +293,31 @@ class Situation:
                 (sight.phases, sight.epochs, sight.newest_epoch, sight.asked)
                 for sight in sights(host.endpoint)
             ]
-            writing = self._disk(host).writing
             hosts.append(
                 (
                     tuple(sorted(map(repr, machines))),
-                    tuple(sorted(_kept(pairing) for pairing in host.disk.kept.values())),
-                    writing and _kept(writing),
+                    tuple(fates(host.endpoint)),
+                    tuple(sorted(kept(pairing) for pairing in host.disk.kept.values())),
+                    self._disk(host).writing,
+                    len(host.disk.destroyed),
                     len(self._user(host).links),
+                    host.power,
+                    len(host.sockets),
                 )
             )
         flying = Counter(bundle.label for bundle in self.flying)
-        return (*hosts, tuple(sorted(flying.items(), key=repr)), self.budget)
+        return (*hosts, tuple(sorted(flying.items(), key=repr)), self._files(), self.budget)
+
+    def _files(self) -> tuple[object, ...]:
+        """The age of the files, where the adversary can make something of it."""
+        if not (self.budget.files or self.budget.minutes):
+            return ()
+        assert self.listener.endpoint is not None
+        now, files, pairing = self.world.timeline.now, self.answerer.files, self.caller.pairing
+        lives = (max(0, self.answerer.live_until[each.file_id] - now) // SECOND for each in files)
+        names = [each.file_id for each in files]
+        taken = None if pairing is None else names.index(pairing.file_id)
+        return (issuing(self.listener.endpoint), tuple(lives), taken, self.caller.dialling)
 
     # --- the choices --------------------------------------------------------------------------
 
@@ -354,6 +349,10 @@ class Situation:
         self.budget = evolve(self.budget, rotations=self.budget.rotations - 1)
         self._ask(number, lambda link: self.hosts[number].do(RotateKeys(link)))
 
+    def _leave_port(self, number: int) -> None:
+        self.budget = evolve(self.budget, ports=self.budget.ports - 1)
+        self._ask(number, lambda link: self.hosts[number].do(RotatePort(link)))
+
     def _close(self, number: int) -> None:
         self.budget = evolve(self.budget, closes=self.budget.closes - 1)
         self._ask(number, lambda link: self.hosts[number].do(Close(link)))
@@ -369,7 +368,58 @@ class Situation:
     def _day(self, _place: int) -> None:
         """Some hours pass in peace."""
         self.budget = evolve(self.budget, days=self.budget.days - 1)
-        self._fairly_until(lambda: False, 10 * HOUR)
+        self.fairly_until(lambda: False, 10 * HOUR)
+
+    def _minutes(self, _place: int) -> None:
+        """Minutes pass, and nothing that is under way arrives."""
+        self.budget = evolve(self.budget, minutes=self.budget.minutes - 1)
+        self.world.run(MINUTES_NS)
+
+    def _publish(self, _place: int) -> None:
+        self.budget = evolve(self.budget, files=self.budget.files - 1)
+        self.listener.do(PublishBootstrap((LISTENER,)))
+
+    def _withdraw(self, _place: int) -> None:
+        self.budget = evolve(self.budget, files=self.budget.files - 1)
+        self.listener.do(WithdrawBootstrap())
+
+    def _redeem(self, place: int) -> None:
+        """The user takes a file to the dialer, be it live or not."""
+        self.budget = evolve(self.budget, files=self.budget.files - 1)
+        self.caller.pairing = pairing_of(self.answerer.files[place])
+        self.caller.dial(self.dialer)
+
+    def _panic(self, number: int, *, everything: bool = False) -> None:
+        host = self.hosts[number]
+        budget = self.budget
+        if everything:
+            self.budget = evolve(budget, ends=budget.ends - 1)
+        else:
+            self.budget = evolve(budget, panics=budget.panics - 1)
+        with self.world.watch.seals:  # a declaration is sealed at once
+            declared = panic(host, self.file_id, everything=everything)
+        if declared:
+            self.panicked.setdefault(host.name, (host.incarnation, self.world.timeline.now))
+
+    def _panic_everything(self, number: int) -> None:
+        self._panic(number, everything=True)
+
+    def _sleep(self, number: int) -> None:
+        self.budget = evolve(self.budget, sleeps=self.budget.sleeps - 1)
+        self.hosts[number].suspend()
+
+    def _wake(self, number: int) -> None:
+        self.hosts[number].resume()
+
+    def _move(self, _place: int) -> None:
+        """The dialer's NAT forgets it, and shows another address from now on."""
+        self.budget = evolve(self.budget, moves=self.budget.moves - 1)
+        self._addresses += 1
+        self.network.rebind(DIALER.host, f"10.0.9.{self._addresses}")
+
+    def _move_noticed(self, place: int) -> None:
+        self._move(place)
+        self.dialer.notice_change()
 
     def _ask(self, number: int, ask: Callable[[int], None]) -> None:
         user = self._user(self.hosts[number])
@@ -442,28 +492,13 @@ class Situation:
             )
         )
 
-    # --- what must come of it -----------------------------------------------------------------
+    # --- for what must come of it ---------------------------------------------------------------
 
-    def demand_a_good_end(self) -> None:
-        """From here on the network is fair: there must be a link at rest and one credential."""
-        require(self._fairly_until(self._linked), "no link under a fair network")
-        require(
-            self._fairly_until(lambda: self._linked() and not self.world.watch.restless()),
-            f"no rest under a fair network: {self.world.watch.restless()}",
-        )
+    @property
+    def file_id(self) -> bytes:
+        """The pairing that this world is about."""
         assert self.caller.pairing is not None
-        file_id = self.caller.pairing.file_id
-        ours, theirs = self.dialer.disk.kept[file_id], self.listener.disk.kept[file_id]
-        require(len(ours.credentials) == 1, "the dialer still keeps an older generation")
-        require(ours.newest.psk == theirs.newest.psk, "the two disks differ")
-        require(self.world.watch.reports == 0 or self.reports_allowed, "a false alarm")
-
-    def demand_an_alarm(self) -> None:
-        """A fair network: the old generation must be reported, and never make a link."""
-        told = self._fairly_until(lambda: CloseCode.SUPERSEDED in self.caller.closes)
-        require(told, "the user of the backup was not told")
-        require(self.world.watch.reports > 0, "the listener's user was not told")
-        require(not self.caller.links, "an old generation made a link")
+        return self.caller.pairing.file_id
 
     def has_settled(self) -> bool:
         """Both sides have ended the handshake of the link that they share."""
@@ -473,16 +508,22 @@ class Situation:
             if host.endpoint is not None
             for sight in sights(host.endpoint)
         }
-        return self._linked() and phases == {dialing.Phase.UP, answering.Phase.SETTLED}
+        return self.linked() and phases == {dialing.Phase.UP, answering.Phase.SETTLED}
 
-    def _linked(self) -> bool:
+    def linked(self) -> bool:
         ours = set(self.caller.links.values())
         return bool(ours) and ours == set(self.answerer.links.values())
 
-    def _fairly_until(self, reached: Callable[[], bool], within_ns: int = FAIR_NS) -> bool:
+    def fairly_until(
+        self, reached: Callable[[], bool], within_ns: int = FAIR_NS, *, awake: bool = True
+    ) -> bool:
+        """Nothing is lost or late from here on, and nobody asleep unless told so."""
+        if awake:
+            for host in self.hosts:
+                host.resume()
         limit = self.world.timeline.now + within_ns
         while not reached():
-            writing = [host for host in self.hosts if self._disk(host).writing is not None]
+            writing = [host for host in self.hosts if self._disk(host).busy]
             if self.flying:
                 self._deliver(0)
             elif writing:
@@ -496,7 +537,7 @@ class Situation:
         return True
 
 
-_TAKEN: dict[str, Callable[[Situation, int], None]] = {
+_TAKEN: Final[dict[str, Callable[[Situation, int], None]]] = {
     "deliver": Situation._deliver,
     "copy": Situation._copy,
     "written": Situation._written,
@@ -504,64 +545,20 @@ _TAKEN: dict[str, Callable[[Situation, int], None]] = {
     "kill": Situation._kill,
     "killed after writing": Situation._kill_after_writing,
     "rotate": Situation._rotate,
+    "leave port": Situation._leave_port,
     "close": Situation._close,
     "forget": Situation._forget,
     "day": Situation._day,
     "lose all": Situation._lose_all,
     "wait": Situation._wait,
+    "minutes": Situation._minutes,
+    "publish": Situation._publish,
+    "withdraw": Situation._withdraw,
+    "redeem": Situation._redeem,
+    "panic": Situation._panic,
+    "panic, everything": Situation._panic_everything,
+    "sleep": Situation._sleep,
+    "wake": Situation._wake,
+    "move": Situation._move,
+    "move, noticed": Situation._move_noticed,
 }
-
-
-def _kept(pairing: Pairing) -> tuple[object, ...]:
-    return (
-        tuple(known.generation for known in pairing.credentials),
-        tuple(known.generation for known in pairing.superseded),
-        pairing.peer_static is not None,
-    )
-
-
-@define
-class Exploration:
-    """Breadth first, so that a failure comes with the shortest way to it."""
-
-    setup: Callable[[], Situation]
-    end: Callable[[Situation], None] = Situation.demand_a_good_end
-    limit: int = 1_000_000
-    seen: set[tuple[object, ...]] = field(factory=set)
-    rows: Counter[Firing] = field(factory=Counter)
-    played: int = 0
-    exhausted: bool = True
-
-    def run(self) -> None:
-        queue: deque[tuple[Choice, ...]] = deque([()])
-        while queue:
-            way = queue.popleft()
-            situation = self.play(way)
-            view = situation.view()
-            if view in self.seen:
-                continue
-            self.seen.add(view)
-            if len(self.seen) > self.limit:
-                self.exhausted = False
-                return
-            choices = list(situation.choices())
-            queue.extend((*way, choice) for choice in choices)
-            self._end(situation, way)
-
-    def play(self, way: tuple[Choice, ...]) -> Situation:
-        """The situation that these choices lead to."""
-        situation = self.setup()
-        self.played += 1
-        try:
-            for choice in way:
-                situation.take(choice)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n  after {way}") from error
-        return situation
-
-    def _end(self, situation: Situation, way: tuple[Choice, ...]) -> None:
-        try:
-            self.end(situation)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n  after {way}") from error
-        self.rows.update(situation.world.watch.rows)
