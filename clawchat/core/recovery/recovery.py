@@ -421,6 +421,8 @@ class Recovery:
         """
         packets: list[Sent] = []
         for record in self._flight:
+            if any(item[0] == ItemKind.MTU_PROBE for item in record.items):
+                continue  # large, and it holds nothing
             for number in range(record.first, record.last + 1):
                 room -= record.size
                 if packets and room < 0:

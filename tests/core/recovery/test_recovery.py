@@ -291,6 +291,14 @@ def test_probes_carry_the_oldest_packets_again() -> None:
     assert end.in_flight == 9 * SIZE
 
 
+def test_a_probe_of_the_path_mtu_takes_no_place_among_what_is_sent_again() -> None:
+    end = recovery()
+    now = warmed_up(end)
+    end.sent(Sent(1, 1, now, 2 * SIZE, items=((ItemKind.MTU_PROBE, 2 * SIZE),)))
+    send(end, 2, 3, now)
+    assert numbers(end.oldest(2 * SIZE)) == [2, 3]
+
+
 def test_an_acknowledgement_ends_probing() -> None:
     end = recovery()
     now = warmed_up(end)
