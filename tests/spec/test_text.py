@@ -47,3 +47,17 @@ def test_the_table_of_contents_leads_to_every_section() -> None:
     for number, title, anchor in listed:
         words = re.sub(r"[^a-z0-9 -]", "", f"{number} {title}".lower())
         assert anchor == words.replace(" ", "-")
+
+
+def test_every_promise_rests_on_evidence_that_exists() -> None:
+    promises = re.search(r"### 21\.2 .*?(?=### 21\.3)", TEXT, re.DOTALL)
+    evidence = re.search(r"### 21\.5 .*?(?=## 22\.)", TEXT, re.DOTALL)
+    assert promises
+    assert evidence
+    numbered = re.findall(r"^(\d+)\. \*\*", promises[0], re.MULTILINE)
+    assert re.findall(r"^\| (\d+) ", evidence[0], re.MULTILINE) == numbered
+    root = PROTOCOL.parent
+    paths = re.findall(r"`((?:tests|docs)/[\w/.]+)`", evidence[0])
+    paths += [name.replace(".", "/") for name in re.findall(r"python -m ([\w.]+)", evidence[0])]
+    assert paths
+    assert [p for p in paths if not ((root / p).exists() or (root / f"{p}.py").exists())] == []
