@@ -125,6 +125,7 @@ def save(tally: Tally, path: Path) -> None:
         for pair, count in sorted(tally.pairs.items())
     }
     value["broken"] = {str(seed): trouble for seed, trouble in tally.broken.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.new")
     beside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     beside.replace(path)

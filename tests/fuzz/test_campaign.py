@@ -167,7 +167,7 @@ SMALL = ["--plan", "calm", "--jobs", "1", "--no-corpus"]
 def test_a_campaign_is_stopped_and_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = tmp_path / "tally.json"
+    report = tmp_path / "made" / "tally.json"
     begin = ["--seeds", "6", "--report", str(report), *SMALL]
     assert command.main([*begin, "--minutes", "0"]) == 0
     assert "1 worlds, 0 broken; 1 of them now" in capsys.readouterr().out
@@ -189,7 +189,7 @@ def test_ctrl_c_ends_with_the_tally_so_far(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "outcomes", interrupted)
-    report = tmp_path / "tally.json"
+    report = tmp_path / "made" / "tally.json"
     assert command.main(["--report", str(report), *SMALL]) == 130
     assert "2 worlds, 0 broken; 2 of them now" in capsys.readouterr().out
     assert tally.load(report).worlds == 2
