@@ -483,7 +483,7 @@ def test_two_devices_that_redeem_one_file_at_the_same_time_are_told_apart(who: s
     (reused,) = reports
     assert (reused.file_id, reused.generation) == (copied.file_id, 0)
     assert reused.path.remote == STRANGER
-    assert reused.static == public_key(config_of(who).identity.view())
+    assert reused.static == public_key(config_of(who).identity.reveal())
     assert not reused.same_device
     assert not pair.listener.closed
 
