@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from clawchat.core.instant import MILLISECOND
+from clawchat.core.instant import MILLISECOND, SECOND
 
 INITIAL_RTT_NS: Final = 333 * MILLISECOND
 GRANULARITY_NS: Final = MILLISECOND
 MAX_ACK_DELAY_NS: Final = 25 * MILLISECOND  # how long a peer holds an acknowledgement back
+TIMEOUT_NS_MAX: Final = 10 * SECOND  # a few late answers after an outage say nothing of the path
 
 
 class Rtt:
@@ -47,4 +48,5 @@ class Rtt:
     @property
     def pto_ns(self) -> int:
         """How long to wait for an acknowledgement before probing for one."""
-        return self.smoothed + max(4 * self.variance, GRANULARITY_NS) + MAX_ACK_DELAY_NS
+        waits = self.smoothed + max(4 * self.variance, GRANULARITY_NS) + MAX_ACK_DELAY_NS
+        return min(waits, TIMEOUT_NS_MAX)

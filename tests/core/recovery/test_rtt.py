@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clawchat.core.instant import MILLISECOND
-from clawchat.core.recovery.rtt import INITIAL_RTT_NS, MAX_ACK_DELAY_NS, Rtt
+from clawchat.core.recovery.rtt import INITIAL_RTT_NS, MAX_ACK_DELAY_NS, TIMEOUT_NS_MAX, Rtt
 
 
 def test_before_any_sample_the_timeout_comes_from_the_initial_round_trip() -> None:
@@ -55,3 +55,11 @@ def test_a_steady_round_trip_leaves_the_granularity_and_the_ack_delay_in_the_tim
     for _ in range(200):
         rtt.update(10 * MILLISECOND, 0)
     assert abs(rtt.pto_ns - (10 + 1 + 25) * MILLISECOND) < MILLISECOND // 10
+
+
+def test_late_answers_after_an_outage_make_no_timeout_of_more_than_ten_seconds() -> None:
+    rtt = Rtt()
+    rtt.update(20 * MILLISECOND, 0)
+    for _ in range(5):
+        rtt.update(9_900 * MILLISECOND, 0)
+    assert rtt.pto_ns == TIMEOUT_NS_MAX
