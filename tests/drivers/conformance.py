@@ -475,6 +475,8 @@ async def a_second_file_is_needed_for_a_second_device(stage: Stage) -> None:
     await stage.dialer.do(Close(ours))
     await stage.dialer.expect(Closed, code=CloseCode.DONE)
     await stage.listener.expect(Closed, code=CloseCode.DONE)
+    # Until the listener has written that the file is used up, it would still be accepted.
+    await stage.listener.nothing_more(CredentialReused, 1.0)
     await stage.dial(pairing)  # as somebody who copied the file would
     await stage.listener.expect(CredentialReused, generation=0)
     await stage.dialer.expect(Closed)

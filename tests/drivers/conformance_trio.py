@@ -82,11 +82,13 @@ class TrioAdapter:
             dialer, listener = (TrioActor(scenario, nursery) for _ in range(2))
             for actor in (dialer, listener):
                 await actor.start()
-            told = await perform(scenario, Stage.of(dialer, listener))
-            for actor in (dialer, listener):
-                if actor._runner is not None:
-                    await actor.crash()
-            return told
+            try:
+                return await perform(scenario, Stage.of(dialer, listener))
+            finally:  # a runner shields itself: a scenario that failed would wait for it for ever
+                with trio.CancelScope(shield=True):
+                    for actor in (dialer, listener):
+                        if actor._runner is not None:
+                            await actor.crash()
 
 
 ADAPTER = TrioAdapter()

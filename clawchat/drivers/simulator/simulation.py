@@ -218,6 +218,7 @@ class Simulation:
             host.suspend()
         elif kind is FaultKind.RESUME:
             host.resume()
+            self._offer_files()  # somebody who wanted one found the machine asleep
         elif kind is FaultKind.WALL_JUMP:
             host.clock.jump(fault.amount_ns)
         elif kind is FaultKind.PANIC:
