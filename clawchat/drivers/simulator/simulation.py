@@ -218,7 +218,6 @@ class Simulation:
             host.suspend()
         elif kind is FaultKind.RESUME:
             host.resume()
-            self._offer_files()  # somebody who wanted one found the machine asleep
         elif kind is FaultKind.WALL_JUMP:
             host.clock.jump(fault.amount_ns)
         elif kind is FaultKind.PANIC:
@@ -238,6 +237,9 @@ class Simulation:
 
     def _begin_anew(self) -> None:
         """What users do some time after a panic: restart what fell, pair again what is dead."""
+        if self.listener.power is Power.SUSPENDED:  # nobody pairs with a machine that sleeps
+            self.world.timeline.after(SECOND, self._begin_anew)
+            return
         self._to_begin_anew -= 1
         for number, host in enumerate(self.dialers):
             if self._is_dead(number):
