@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from clawchat.core.credential import SUPERSEDED_MAX, Credential, Pairing, Superseded
 from clawchat.core.crypto.schedule import derive_credential
 from clawchat.core.phases.answering import (
@@ -18,7 +20,7 @@ from clawchat.core.phases.answering import (
     superseded_after,
 )
 from clawchat.core.phases.commands import Announce, Fail, Save, SendReply
-from clawchat.core.table import Fired
+from clawchat.core.table import Fired, Signal
 from clawchat.errors import CloseCode
 
 FILE_ID = bytes(16)
@@ -128,9 +130,7 @@ def test_a_write_that_fails_ends_the_handshake_with_store() -> None:
     TABLE.fire(model, DialerProved(0, pairing(0)))
     model.out = []
     TABLE.fire(model, SaveFailed(0))
-    (fail,) = model.out
-    assert isinstance(fail, Fail)
-    assert fail.code is CloseCode.STORE
+    assert model.out == [Fail(CloseCode.STORE, "the credential could not be written")]
     assert model.phase is Phase.LAPSED
 
 
@@ -159,3 +159,25 @@ def test_a_failed_second_write_leaves_the_older_generation_accepted_and_the_link
     model.out = []
     assert TABLE.fire(model, SaveFailed(0)) is Fired.IGNORED
     assert (model.phase, model.out) == (Phase.SETTLED, [])
+
+
+@pytest.mark.parametrize(
+    ("phase", "event"),
+    [
+        (Phase.SAVING, HelloRepeated(0)),
+        (Phase.RUNNING, HelloRepeated(0)),
+        (Phase.SETTLED, HelloRepeated(0)),
+        (Phase.SETTLED, Displaced(0)),
+        (Phase.SETTLED, Saved(0)),
+        (Phase.SETTLED, SaveFailed(0)),
+        (Phase.LAPSED, Displaced(0)),
+        (Phase.LAPSED, Saved(0)),
+        (Phase.LAPSED, SaveFailed(0)),
+    ],
+    ids=str,
+)
+def test_what_comes_late_changes_nothing(phase: Phase, event: Signal) -> None:
+    model = answering(0)
+    model.phase = phase
+    assert TABLE.fire(model, event) is Fired.IGNORED
+    assert (model.phase, model.out) == (phase, [])

@@ -102,6 +102,28 @@ def test_an_expired_file_is_forgotten_when_the_next_is_issued() -> None:
     ask(model, 0)
     second = ask(model, BOOTSTRAP_VALID)
     assert list(model.live) == [second]
+    third = ask(model, 3 * BOOTSTRAP_VALID)  # a machine that slept is late
+    assert list(model.live) == [third]
+
+
+def test_whoever_asks_again_says_anew_where_the_listener_is() -> None:
+    elsewhere = (Address("198.51.100.2", 50001),)
+    model = issuer()
+    file_id = ask(model, 0)
+    TABLE.fire(model, IssueAsked(MINUTE, elsewhere, UNIX_S))
+    assert published(model).candidates == elsewhere
+    TABLE.fire(model, FileRedeemed(MINUTE, published(model).file_id))
+    assert ask(model, 2 * MINUTE) != file_id
+    assert published(model).candidates == HERE
+
+
+def test_a_file_that_is_redeemed_after_issuing_stopped_ends_nothing() -> None:
+    model = issuer()
+    file_id = ask(model, 0)
+    TABLE.fire(model, IssueStopped(MINUTE))
+    count = len(model.out)
+    assert TABLE.fire(model, FileRedeemed(MINUTE, file_id)) is Fired.IGNORED
+    assert (model.phase, len(model.out)) == (Phase.CLOSED, count)
 
 
 def test_a_redeemed_file_ends_all_others_and_nothing_more_is_due() -> None:

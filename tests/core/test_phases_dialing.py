@@ -61,6 +61,12 @@ def test_the_wait_for_a_reply_doubles_up_to_two_seconds() -> None:
     assert (HELLO_FIRST, HELLO_MAX) == (250 * MILLISECOND, 2 * SECOND)
 
 
+def test_a_dialer_knows_when_its_hello_left_so_that_the_reply_tells_the_round_trip() -> None:
+    model = dialing()
+    TABLE.fire(model, HelloDue(5 * SECOND))
+    assert model.called_at == 5 * SECOND
+
+
 def test_a_dialer_with_one_generation_repeats_the_same_hello() -> None:
     model = dialing()
     call(model, 10)
@@ -135,22 +141,20 @@ def test_a_second_refusal_ends_the_dial() -> None:
     TABLE.fire(model, Refused(SECOND, b"cookie"))
     taken(model)
     TABLE.fire(model, Refused(SECOND, b"another"))
-    (fail,) = taken(model)
-    assert isinstance(fail, Fail)
-    assert fail.code is CloseCode.SUPERSEDED
+    newer = "the listener knows a newer generation of this credential"
+    assert taken(model) == [Fail(CloseCode.SUPERSEDED, newer)]
     assert (model.phase, model.hello_at) == (Phase.FAILED, None)
 
 
 def test_a_dial_that_takes_too_long_fails_wherever_it_is() -> None:
     for events in ((), (ReplyVerified(0, ONE),), (ReplyVerified(0, ONE), Saved(0))):
         model = dialing()
+        call(model, 2)
         for event in events:
             TABLE.fire(model, event)
         taken(model)
         TABLE.fire(model, DialLapsed(30 * SECOND))
-        (fail,) = taken(model)
-        assert isinstance(fail, Fail)
-        assert fail.code is CloseCode.TIMEOUT
+        assert taken(model) == [Fail(CloseCode.TIMEOUT, "no answer from the listener")]
         assert (model.phase, model.hello_at) == (Phase.FAILED, None)
 
 
@@ -169,9 +173,7 @@ def test_a_write_that_fails_ends_the_dial_with_store() -> None:
             TABLE.fire(model, event)
         taken(model)
         TABLE.fire(model, SaveFailed(0))
-        (fail,) = taken(model)
-        assert isinstance(fail, Fail)
-        assert fail.code is CloseCode.STORE
+        assert taken(model) == [Fail(CloseCode.STORE, "the credential could not be written")]
         assert model.phase is Phase.FAILED
 
 
