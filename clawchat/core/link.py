@@ -445,8 +445,8 @@ class Link:
                 self.ports.heard(now)
         if self.handshake.phase is dialing.Phase.PROVING:
             self._fire_handshake(dialing.PeerProved(now), now)
-            if self.roaming is not None:
-                self.roaming.greet()
+            assert self.roaming is not None  # it began with the transport
+            self.roaming.greet()
         elif self.handshake.phase is answering.Phase.REPLIED:
             pairing = self._registry.pairings[self.file_id]
             self._fire_handshake(answering.DialerProved(now, pairing), now)

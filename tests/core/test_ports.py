@@ -233,6 +233,22 @@ def test_moves_under_loss_lose_no_byte_and_end(seed: int) -> None:
 # --- sockets ----------------------------------------------------------------------------------
 
 
+def test_a_machine_that_has_no_other_port_is_asked_three_times_and_keeps_the_one_it_has() -> None:
+    pair = linked_pair()
+    asked: list[Address] = []
+
+    def refuse(local: Address) -> bool:
+        asked.append(local)
+        return False
+
+    pair.dialer.opens = refuse
+    pair.do(pair.dialer, RotatePort(1))
+    pair.run(SECOND)
+    assert len(set(asked)) == rotating_ports.SOCKET_TRIES
+    assert pair.dialer.all(PortKept) == [PortKept(rotating_ports.REFUSED)]
+    assert pair.dialer.endpoint.link_stats(1).path == Path(DIALER, LISTENER)
+
+
 def test_a_socket_that_comes_too_late_or_unasked_is_given_back() -> None:
     pair = linked_pair()
     unasked = Address(DIALER.host, 50_000)
