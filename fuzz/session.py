@@ -58,11 +58,11 @@ from clawchat.core.events import (
 )
 from clawchat.core.instant import HOUR, MILLISECOND, SECOND
 from clawchat.core.link import Link
-from clawchat.core.paths import AMPLIFICATION, CANDIDATE_CREDIT, WAYS_MAX
+from clawchat.core.paths import AMPLIFICATION, CANDIDATE_CREDIT, CHALLENGES_MAX, WAYS_MAX
 from clawchat.core.recovery.ranges import RangeSet
 from clawchat.core.recovery.received import RANGES_KEPT_MAX
 from clawchat.core.recovery.recovery import ACKS_KEPT_MAX, LOST_KEPT_MAX
-from clawchat.core.transport import CHALLENGES_MAX, PINGS_MAX
+from clawchat.core.streams.pings import PINGS_MAX
 from clawchat.core.wire import frames, varint
 from clawchat.core.wire.control import (
     ControlReader,
@@ -656,11 +656,11 @@ class Session:
         assert recovery.in_flight == sum(record.bytes for record in here)
         assert len(recovery._acks) <= ACKS_KEPT_MAX
         assert len(recovery._lost) <= LOST_KEPT_MAX
-        assert len(transport._held) <= HELD_MAX
-        assert len(transport._answers) <= CHALLENGES_MAX
-        assert len(transport._pinging) <= PINGS_MAX
+        assert len(transport.inbound._held) <= HELD_MAX
+        assert len(transport.paths._answers) <= CHALLENGES_MAX
+        assert transport.payloads.pings.under_way <= PINGS_MAX
         assert len(transport.paths) <= WAYS_MAX
-        assert len(transport.received._ranges) <= RANGES_KEPT_MAX
+        assert len(transport.inbound.received._ranges) <= RANGES_KEPT_MAX
         assert len(transport.epochs.numbers) <= 3
         assert len(transport.streams) <= 2 * LIMITS.max_streams + len(self.written)
         kept = sum(entry.receive._kept for entry in transport.streams._live.values())

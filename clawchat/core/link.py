@@ -41,6 +41,7 @@ from clawchat.core.crypto.schedule import EpochKeys
 from clawchat.core.epochs import Epochs
 from clawchat.core.events import Buffer
 from clawchat.core.exchange import Agreement, Answer, DialAttempt
+from clawchat.core.inbound import Facts
 from clawchat.core.instant import Instant
 from clawchat.core.paths import Paths, Way
 from clawchat.core.phases import answering, dialing, established
@@ -68,7 +69,7 @@ from clawchat.core.registry import Registry, Route
 from clawchat.core.roaming import Roaming, moved_local
 from clawchat.core.table import Signal, Trace
 from clawchat.core.timers import Timer
-from clawchat.core.transport import Facts, Transport
+from clawchat.core.transport import Transport
 from clawchat.core.undoing import Undoing
 from clawchat.core.wire.control import PortRotate
 from clawchat.core.wire.frames import SCOPE_EVERYTHING, Close, Compromised, encode_close
@@ -307,7 +308,7 @@ class Link:
             drops=self._registry.drops,
             now=now,
         )
-        self.transport.holding = True
+        self.transport.inbound.holding = True
         self.ratchet = Ratchet(
             agreement.root,
             self.transport,
@@ -360,7 +361,7 @@ class Link:
         """The handshake may go on: take what was held back."""
         assert self.transport is not None
         self.timers.pop(Timer.DIAL, None)
-        self._guarded(now, self.transport.release)
+        self._guarded(now, self.transport.inbound.release)
         if self.handshake.phase is dialing.Phase.UP and self.usable and self.ratchet:
             self.ratchet.due(now)
 
@@ -372,24 +373,24 @@ class Link:
         """Packets that bear a connection id of ours, from `path`. False: none was true and new."""
         transport = self.transport
         assert transport is not None
-        known = transport.packets_received
+        known = transport.inbound.packets_received
         cid = bytes(datagrams[0][:8])
         if self.undoing is not None or self.life.phase is established.Phase.CLOSING:
             transport.overhear(route.keys, route.path_id, cid, datagrams, path, now)
             self._after_overhearing(transport, now)
-            return transport.packets_received != known
+            return transport.inbound.packets_received != known
         if self.handshake.phase is answering.Phase.REPLIED:
             # Of several addresses that got the REPLY only one belongs to who proves itself now.
             alone = len(self._paths) == 1
-            transport.paths = Paths(path, self._entropy, validated=alone)
+            transport.paths.begin_at(path, validated=alone)
         self._guarded(
             now, lambda at: transport.receive(route.keys, route.path_id, cid, datagrams, path, at)
         )
-        return transport.packets_received != known
+        return transport.inbound.packets_received != known
 
     def _after_overhearing(self, transport: Transport, now: Instant) -> None:
         """A link that is over knows two things more: the peer still talks, or it has heard."""
-        facts, transport.facts = transport.facts, Facts()
+        facts = transport.inbound.take_facts()
         if facts.compromised is not None:
             self._take_compromised(facts.compromised, now)
         elif self.undoing is not None:
@@ -408,13 +409,13 @@ class Link:
             if act(now) != 0:  # datagrams none of which was true and new have no consequences
                 self._after_facts(transport, now)
         except Violation as error:
-            transport.facts = Facts()  # what else came with it does not count
+            transport.inbound.take_facts()  # what else came with it does not count
             self._fire_life(established.Violated(now, error.code, str(error)), now)
 
     def _after_facts(self, transport: Transport, now: Instant) -> None:
         """Tell the machines what arrived. Raises `Violation`."""
         self._tell(transport)
-        facts, transport.facts = transport.facts, Facts()
+        facts = transport.inbound.take_facts()
         if facts.compromised is not None:
             self._take_compromised(facts.compromised, now)
             return
@@ -665,7 +666,9 @@ class Link:
         if self.transport.epochs.current.seal.sealed >= self._config.epoch_packets_max:
             return  # the peer will notice our silence instead
         close = encode_close(self.life.code, self.life.text)
-        self._registry.out += self.transport.last_words(self.transport.paths.active, [close])
+        self._registry.out += self.transport.outbound.last_words(
+            self.transport.paths.active, [close]
+        )
 
     def _stop_timers(self) -> None:
         self.timers.clear()
@@ -828,8 +831,8 @@ class Link:
             datagram_size=transport.mtu.size,
             congestion_window=recovery.cwnd,
             bytes_in_flight=recovery.in_flight,
-            packets_sent=transport.packets_sent,
-            packets_received=transport.packets_received,
+            packets_sent=transport.outbound.packets_sent,
+            packets_received=transport.inbound.packets_received,
             packets_lost=recovery.packets_lost,
             established_at=self.established_at,
             streams=len(transport.streams),

@@ -4,14 +4,14 @@ A *way* is a path with an id of its own, so that the connection ids seen on one 
 linked to those on another. A way is *validated* when the peer repeated our PATH_CHALLENGE from it
 (PROTOCOL.md "Paths"); before that at most three times what came from it is sent there.
 
-A *trial* is a way from which the peer was heard last and to which nothing has moved yet.
-
-Rules: nothing is decided here about when to move; numbers are kept, limits are kept to.
-Left to others: when to probe and to move (`core.link`), the packets (`core.transport`).
+Rules: nothing is decided here about when to ask or to move; numbers are kept, limits are kept to.
+Left to others: when to ask and to move (`core.roaming`, `core.ports`), where the peer is
+(`core.whereabouts`), the packets (`core.outbound`).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -19,12 +19,16 @@ from attrs import define
 
 from clawchat.core.config import PATH_IDS_AHEAD, PATH_IDS_BEHIND, Entropy
 from clawchat.core.credential import Path
+from clawchat.core.crypto.packets import OVERHEAD
 from clawchat.core.instant import Instant
+from clawchat.core.recovery.path_mtu import FLOOR
+from clawchat.core.wire import frames
 from clawchat.core.wire.frames import PATH_TOKEN_SIZE
 
 WAYS_MAX: Final = 32  # 16 candidates and as many addresses from which a roaming peer was heard
 AMPLIFICATION: Final = 3  # times what came from an address that is not validated (RFC 9000 8)
 CANDIDATE_CREDIT: Final = 400  # bytes that a named address is worth before it was heard
+CHALLENGES_MAX: Final = 4  # answers owed to PATH_CHALLENGEs; a peer that sends more gets the last
 
 
 @define(eq=False)
@@ -45,37 +49,19 @@ class Way:
         return self.validated or self.sent + size <= AMPLIFICATION * self.received
 
 
-@define(eq=False)
-class Trial:
-    """A way that may be the peer's new one. Bytes that came from it, and went to it, since then.
-
-    A copy of what is sent goes there as well, so that nobody waits for a proof: but never more than
-    three times what came, proved or not, since whoever copies packets can make a trial of any
-    address.
-    """
-
-    way: Way
-    came: int = 0
-    went: int = 0
-
-    @property
-    def room(self) -> int:
-        """Bytes of copies that may still go there."""
-        return AMPLIFICATION * self.came - self.went
-
-    def takes(self, size: int) -> bool:
-        """Whether a datagram of this size may go there."""
-        return size <= self.room and self.way.may_send(size)
-
-
 class Paths:
     """All ways of a link; `active` is the one that carries data."""
 
-    __slots__ = ("_confirmed", "_entropy", "_made", "_ways", "active")
+    __slots__ = ("_answers", "_asking", "_confirmed", "_entropy", "_made", "_ways", "active")
 
-    def __init__(self, first: Path, entropy: Entropy, *, validated: bool = True) -> None:
-        """`validated`: whether the peer proved already that it is at the other end of `first`."""
+    def __init__(self, first: Path, entropy: Entropy) -> None:
         self._entropy = entropy
+        self._answers: deque[tuple[Way, bytes]] = deque(maxlen=CHALLENGES_MAX)
+        self._asking: dict[Way, bool] = {}  # to be challenged, in order; whether at full size
+        self.begin_at(first, validated=True)
+
+    def begin_at(self, first: Path, *, validated: bool) -> None:
+        """The link begins here; `validated`: whether the peer proved already that it is there."""
         self.active = Way(first, 0, validated=validated)
         self._ways = {first: self.active}
         self._confirmed = 0  # the highest id of which we know that the peer has seen it
@@ -104,6 +90,42 @@ class Paths:
         remote = way.path.remote
         return any(other.validated and other.path.remote == remote for other in self)
 
+    # --- asking and answering -----------------------------------------------------------------
+
+    def ask(self, way: Way, *, fully: bool = False) -> None:
+        """Ask on `way` whether the peer is there; `fully`: so that it may answer at length, if its
+        address is proved.
+        """
+        self._asking[way] = fully
+
+    def asked(self, way: Way, token: bytes) -> None:
+        """The peer asks on `way`: it is owed an answer there."""
+        answer = way, token
+        if answer not in self._answers:  # each copy on a trial asks the same
+            self._answers.append(answer)
+
+    def probes(self, now: Instant) -> Iterator[tuple[Way, bytes]]:
+        """What is to be asked and answered: frames for one packet on the way that each is about.
+
+        One packet a way and a call at most, and none beyond what the way may be sent.
+        """
+        said: dict[Way, list[bytes]] = {}
+        while self._answers:
+            way, token = self._answers.popleft()
+            said.setdefault(way, []).append(frames.encode_path_response(token))
+            if not way.validated:
+                self._asking.setdefault(way, False)
+        asking, self._asking = self._asking, {}
+        for way in asking:
+            token = self.challenge(way, now)
+            said.setdefault(way, []).append(frames.encode_path_challenge(token))
+        for way, parts in said.items():
+            payload = b"".join(parts)
+            if asking.get(way) and self.proved(way):
+                payload += frames.padding(FLOOR - OVERHEAD - len(payload))
+            if way.may_send(len(payload) + OVERHEAD) or self.proved(way):
+                yield way, payload
+
     def challenge(self, way: Way, now: Instant) -> bytes:
         """The token to send on `way`; the same one until it is answered."""
         if not way.token:
@@ -119,6 +141,8 @@ class Paths:
                 self._confirmed = max(self._confirmed, way.id)
                 return way
         return None
+
+    # --- which there are ----------------------------------------------------------------------
 
     def forget(self, is_of_no_use: Callable[[Way], bool]) -> None:
         """Such ways are challenged no more; never the one in use."""

@@ -145,7 +145,7 @@ class Ports:
         if not self._is_wanted(local):
             self._registry.out.append(ClosePort(self._link, local))
             return
-        self._held[local] = self._transport.between[local] = None  # whoever comes there
+        self._held[local] = self._transport.whereabouts.between[local] = None  # whoever comes there
         self._fire(rotating_ports.SocketOpened(now, candidates[:PORT_CANDIDATES_MAX]), now)
 
     def refused(self, local: Address, now: Instant) -> None:
@@ -246,7 +246,7 @@ class Ports:
         following_ports.TABLE.fire(self.follow, event, self._trace)
         if started:
             self._begin(now)
-        self._transport.was_told = self.is_following
+        self._transport.whereabouts.was_told = self.is_following
         commands, self.follow.out = self.follow.out, []
         for command in commands:
             match command:
@@ -299,8 +299,8 @@ class Ports:
         assert way is not None
         self._stop()
         self._held[self._local] = None
-        self._transport.between[self._local] = self._transport.path.remote
-        self._transport.between.pop(way.path.local, None)
+        self._transport.whereabouts.between[self._local] = self._transport.path.remote
+        self._transport.whereabouts.between.pop(way.path.local, None)
         self._timers[Timer.OVERLAP] = now + OVERLAP_LASTS
         self._failures = 0
         self.start_clock(now)
@@ -316,7 +316,7 @@ class Ports:
 
     def _close(self, local: Address) -> None:
         self._held.pop(local, None)
-        self._transport.between.pop(local, None)
+        self._transport.whereabouts.between.pop(local, None)
         self._transport.paths.forget(lambda way: way.path.local == local)
         self._left(local, self._local)
         self._registry.out.append(ClosePort(self._link, local))
@@ -328,7 +328,7 @@ class Ports:
         self._timers[Timer.MOVE] = now + MOVE_LASTS
 
     def _challenge(self, path: Path) -> None:
-        self._transport.challenge(self._transport.paths.candidate(path))
+        self._transport.paths.ask(self._transport.paths.candidate(path))
 
     def _punch_later(self, now: Instant) -> None:
         self._timers[Timer.PUNCH] = now + self._punch_ns

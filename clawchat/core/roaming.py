@@ -26,10 +26,11 @@ from clawchat.core.config import (
     Entropy,
 )
 from clawchat.core.credential import Address, Path
+from clawchat.core.inbound import Facts
 from clawchat.core.instant import Instant
 from clawchat.core.paths import Way
 from clawchat.core.timers import Timer
-from clawchat.core.transport import Facts, Transport
+from clawchat.core.transport import Transport
 
 CANDIDATES_MAX: Final = 16  # paths that one event may name
 
@@ -94,7 +95,7 @@ class Roaming:
         self.greet()
         transport = self._transport
         if self._is_busy:
-            heard = transport.last_heard
+            heard = transport.inbound.last_heard
             if now - heard >= BUSY_QUIET:
                 transport.probe()
                 heard = now
@@ -113,7 +114,7 @@ class Roaming:
         for path in self._candidates:
             way = self._transport.paths.candidate(path)
             if not way.validated:
-                self._transport.challenge(way)
+                self._transport.paths.ask(way)
 
     def look(self, now: Instant) -> None:
         """Once a batch: when a stream was opened, the keepalive must not be far away."""
@@ -123,7 +124,7 @@ class Roaming:
 
     def is_silent(self, now: Instant) -> bool:
         """Whether the peer is to be given up; if not, the timer is set for the next look."""
-        heard = max(self._transport.last_heard, self._patient_from)
+        heard = max(self._transport.inbound.last_heard, self._patient_from)
         ends = heard + self._patience_ns
         if ends > now:
             self._timers[Timer.SILENCE] = ends
@@ -175,7 +176,7 @@ class Roaming:
             transport.paths.candidate(path)
         fresh, self._fresh = self._fresh, False
         for way in transport.paths:
-            transport.challenge(way, fully=fresh)
+            transport.paths.ask(way, fully=fresh)
         if fresh:  # the peer is to learn at once where we are, and what we lack
             transport.resume(now)
         if again:
@@ -208,7 +209,7 @@ class Roaming:
         active = self._transport.paths.active
         if where is active:
             return False
-        told = self._transport.was_told
+        told = self._transport.whereabouts.was_told
         return not self._dialer or told or now - active.heard_at >= self._transport.recovery.pto_ns
 
     def follow(self, facts: Facts, now: Instant, *, gently: bool = False) -> PathChanged | None:

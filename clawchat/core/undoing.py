@@ -165,7 +165,7 @@ class Undoing:
         scope = frames.SCOPE_EVERYTHING if self.model.everything else 0
         payload = frames.encode_compromised(self.model.reason, scope)
         for way in link.ways:
-            self._registry.out += link.transport.last_words(way, [payload])
+            self._registry.out += link.transport.outbound.last_words(way, [payload])
 
     def _seal_echoes(self) -> None:
         link = self._link
@@ -173,7 +173,7 @@ class Undoing:
         assert link.transport is not None
         self._pause = _pause(link.transport)
         echoes = [frames.COMPROMISED_ACK] * ECHOES
-        self._echoes.extend(link.transport.last_words(link.transport.paths.active, echoes))
+        self._echoes.extend(link.transport.outbound.last_words(link.transport.paths.active, echoes))
 
     def _send_echo(self, now: Instant) -> None:
         link = self._link

@@ -287,7 +287,8 @@ class Pair:
     def say(self, side: Side, payload: bytes, link: int | None = None) -> None:
         """Send one authenticated packet with these frames, whatever they are."""
         transport = side.transport(link)
-        self._send(side, transport._seal([payload], (), None, True, self.now))
+        active = transport.paths.active
+        self._send(side, transport.outbound.seal(active, [payload], self.now, eliciting=True))
 
     # --- carrying out -------------------------------------------------------------------------
 

@@ -220,8 +220,8 @@ def sealed(side: Side, count: int, size: int) -> list[bytes]:
     """`count` packets of `size` bytes that nobody has sent yet."""
     transport = side.transport()
     payload = frames.encode_datagram(bytes(size - OVERHEAD - 3))
-    first = transport.packets_sent
-    transport.packets_sent += count
+    first = transport.outbound.packets_sent
+    transport.outbound.packets_sent += count
     return transport.epochs.current.seal.seal(0, first, [payload] * count)
 
 
@@ -246,8 +246,8 @@ def test_a_link_that_ends_within_a_batch_answers_the_rest_of_it_with_its_close()
     transport = pair.dialer.transport()
     payloads = [b"\xff" + bytes(40), b"\x01" + bytes(40), b"\x01" + bytes(40)]
     keys = transport.epochs.current.seal
-    one = keys.seal(0, transport.packets_sent, payloads[:1])
-    two = keys.seal(1, transport.packets_sent + 1, payloads[1:])
+    one = keys.seal(0, transport.outbound.packets_sent, payloads[:1])
+    two = keys.seal(1, transport.outbound.packets_sent + 1, payloads[1:])
     before = len(pair.listener.sent)
     pair.do(pair.listener, DatagramReceived(HERE, b"".join(one + two), len(one[0])))
     assert pair.listener.closed[0].code is CloseCode.FRAME
@@ -259,8 +259,8 @@ def test_after_the_peers_close_the_rest_of_a_batch_is_a_strangers() -> None:
     transport = pair.dialer.transport()
     payloads = [frames.encode_close(0, "x" * 20), frames.PING + bytes(20), frames.PING + bytes(22)]
     keys = transport.epochs.current.seal
-    one = keys.seal(0, transport.packets_sent, payloads[:1])
-    two = keys.seal(1, transport.packets_sent + 1, payloads[1:])
+    one = keys.seal(0, transport.outbound.packets_sent, payloads[:1])
+    two = keys.seal(1, transport.outbound.packets_sent + 1, payloads[1:])
     size = max(map(len, one + two))
     batch = b"".join(part.ljust(size, b"\0") for part in one + two)
     pair.do(pair.listener, DatagramReceived(HERE, batch[: size * 3], len(one[0])))

@@ -154,7 +154,7 @@ def test_of_packets_that_come_while_a_credential_is_written_a_bounded_number_is_
     for _ in range(100):
         pair.say(pair.dialer, b"\x01")
     pair.run(SECOND)
-    assert len(pair.listener.transport()._held) <= 64
+    assert len(pair.listener.transport().inbound._held) <= 64
     assert pair.listener.endpoint.drops[Drop.BUSY] >= 36
 
 

@@ -19,11 +19,11 @@ from clawchat.core.config import DEFAULT_LIMITS, FOLLOW_EVERY
 from clawchat.core.credential import Address, Path
 from clawchat.core.events import DatagramReceived, StreamClass, Write, stream_id
 from clawchat.core.instant import MILLISECOND, SECOND
-from clawchat.core.paths import WAYS_MAX
+from clawchat.core.paths import CHALLENGES_MAX, WAYS_MAX
 from clawchat.core.recovery import recovery as recovery_module
 from clawchat.core.streams.receive import PIECES_FREE
 from clawchat.core.streams.send import KEPT_MAX, SendStream
-from clawchat.core.transport import CHALLENGES_MAX, Transport
+from clawchat.core.transport import Transport
 from clawchat.core.wire import frames
 from clawchat.core.wire.control import RotateRequest, encode_control
 from clawchat.errors import BufferFull, CloseCode

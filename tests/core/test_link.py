@@ -318,7 +318,7 @@ def test_more_packets_than_can_be_kept_do_not_disturb_a_closing_link() -> None:
     pair.do(pair.dialer, Close(1))
     transport = pair.listener.transport()
     datagrams = transport.epochs.current.seal.seal(
-        0, transport.packets_sent, [frames.PING] * (HELD_MAX + 1)
+        0, transport.outbound.packets_sent, [frames.PING] * (HELD_MAX + 1)
     )
     data, path = b"".join(datagrams), Path(DIALER, LISTENER)
     pair.do(pair.dialer, DatagramReceived(path, data, len(datagrams[0])))

@@ -299,7 +299,7 @@ def test_an_outage_stops_the_beat_until_the_peer_is_back() -> None:
     seen.seen.clear()
     seen.pair.run(5 * SECOND)
     assert 0 < len(seen.cells) <= 8  # the probes of probe timeouts, and these are cells as well
-    assert seen.listener.transport()._next_beat() is None
+    assert seen.listener.transport().cells.next_timer() is None
     seen.network = calm
     seen.pair.run(4 * SECOND)
     seen.say(b"after", end=True)
@@ -318,16 +318,16 @@ def test_cells_wait_for_the_congestion_window() -> None:
         seen.pair.run(10 * MILLISECOND)
         probes = 1200 * 2 * 10
         assert transport.recovery.in_flight <= 3 * 1200 + probes
-    assert transport.beat.owed
-    assert transport._next_beat() is None
+    assert transport.cells.beat.owed
+    assert transport.cells.next_timer() is None
 
 
 def test_cells_that_the_pacer_holds_leave_when_it_lets_them() -> None:
     seen = Observed()
     seen.say(bytes(250_000))
     transport = seen.listener.transport()
-    assert transport.beat.owed
-    assert transport._next_beat() == (transport.recovery.room_at, Timer.PACING)
+    assert transport.cells.beat.owed
+    assert transport.cells.next_timer() == (transport.recovery.room_at, Timer.PACING)
     seen.pair.run(3 * SECOND)
     assert len(seen.replied) == 250_000
 
@@ -394,7 +394,7 @@ def test_a_reader_that_stops_a_reply_ends_it() -> None:
     seen.pair.run(4 * SECOND)
     assert seen.listener.all(StreamStopped) == [StreamStopped(ASK, 5)]
     assert {one.size for one in seen.from_listener} == {CELL}
-    assert seen.listener.transport().beat.at is None
+    assert seen.listener.transport().cells.beat.at is None
 
 
 def test_nothing_is_left_behind_when_a_finished_reply_is_followed_by_a_close() -> None:

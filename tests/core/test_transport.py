@@ -33,7 +33,7 @@ from clawchat.core.events import (
     stream_id,
 )
 from clawchat.core.instant import MILLISECOND, SECOND
-from clawchat.core.transport import PINGS_MAX
+from clawchat.core.streams.pings import PINGS_MAX
 from clawchat.core.wire import frames
 from clawchat.errors import BufferFull, DatagramTooLarge, Drop
 from tests.core.pair import (
@@ -92,7 +92,7 @@ def test_a_packet_with_reserved_flags_is_counted_by_its_own_name() -> None:
     pair = linked_pair()
     keys = pair.dialer.transport().epochs.current.seal
     aead, ecb = keys._contexts()
-    number, cid = pair.dialer.transport().packets_sent, keys.cid(0)
+    number, cid = pair.dialer.transport().outbound.packets_sent, keys.cid(0)
     aad = cid + b"\x01" + number.to_bytes(8, "big") + keys._aad_tail(0)
     nonce = (keys._iv ^ number).to_bytes(12, "big")
     sealed = aead.encrypt(nonce, frames.encode_close(0, "no"), aad)
@@ -132,7 +132,7 @@ def test_the_connection_ids_of_the_next_paths_are_known_already() -> None:
     pair = linked_pair()
     transport = pair.dialer.transport()
     payload = frames.encode_datagram(b"from another path")
-    (datagram,) = transport.epochs.current.seal.seal(2, transport.packets_sent, [payload])
+    (datagram,) = transport.epochs.current.seal.seal(2, transport.outbound.packets_sent, [payload])
     pair.deliver(datagram, to=pair.listener)
     assert pair.listener.all(DatagramArrived) == [DatagramArrived(b"from another path")]
 
@@ -176,7 +176,9 @@ def test_padding_and_ack_alone_are_not_acknowledged() -> None:
     pair.run(10 * SECOND)
     before = len(pair.listener.sent)
     transport = pair.dialer.transport()
-    pair._send(pair.dialer, transport._seal([frames.padding(20)], (), None, False, pair.now))
+    active = transport.paths.active
+    padding = [frames.padding(20)]
+    pair._send(pair.dialer, transport.outbound.seal(active, padding, pair.now, eliciting=False))
     pair.run(SECOND)
     assert len(pair.listener.sent) == before
 
@@ -455,4 +457,4 @@ def test_long_acknowledgements_are_themselves_acknowledged_now_and_then() -> Non
         pair.do(pair.dialer, Write(1, BULK, bytes(50_000)))
         pair.run(SECOND)
     assert len(pair.listener.received(BULK)) == 2_000_000
-    assert len(pair.listener.transport().received._ranges) <= 33
+    assert len(pair.listener.transport().inbound.received._ranges) <= 33
