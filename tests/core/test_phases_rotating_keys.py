@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from clawchat.core.crypto.schedule import ratchet_root
 from clawchat.core.crypto.xwing import encapsulate
 from clawchat.core.instant import SECOND
 from clawchat.core.phases.commands import (
@@ -74,26 +75,40 @@ def test_one_exchange_gives_both_sides_the_same_new_root() -> None:
     assert all(root.wiped for root in before)
 
 
+def test_each_root_comes_from_the_one_before_its_epoch_and_what_was_said() -> None:
+    ours, theirs, expected = dialer(), listener(), Secret(ROOT)
+    for epoch in (1, 2):
+        offer = offer_of(ours)
+        expected = ratchet_root(expected, offer.shared, epoch, offer.offer, offer.reply)
+        LISTENER.fire(theirs, offer)
+        DIALER.fire(ours, reply_to(ours, offer))
+        assert ours.root == theirs.root == expected
+        for side, table in ((ours, DIALER), (theirs, LISTENER)):
+            table.fire(side, NewEpochHeard(0))
+            table.fire(side, WipeDue(0))
+            taken(side)
+
+
 def test_the_listener_reads_the_new_epoch_before_it_says_so_and_does_not_send_with_it_yet() -> None:
     theirs = listener()
-    LISTENER.fire(theirs, offer_of(dialer()))
+    LISTENER.fire(theirs, offer_of(dialer(), SECOND))
     install, send = taken(theirs)
     assert install == InstallEpoch(1, theirs.root)
     assert isinstance(send, SendControl)
     assert isinstance(send.message, RatchetReply)
     assert send.message.epoch == 1
-    LISTENER.fire(theirs, NewEpochHeard(SECOND))
-    assert taken(theirs) == [SwitchSending(), Rotated(1, SECOND)]
+    LISTENER.fire(theirs, NewEpochHeard(3 * SECOND))
+    assert taken(theirs) == [SwitchSending(), Rotated(1, 2 * SECOND)]
 
 
 def test_the_dialer_sends_with_the_new_epoch_as_soon_as_the_reply_is_there() -> None:
     ours = dialer()
-    offer = offer_of(ours)
-    DIALER.fire(ours, reply_to(ours, offer, SECOND))
+    offer = offer_of(ours, SECOND)
+    DIALER.fire(ours, reply_to(ours, offer, 2 * SECOND))
     assert taken(ours) == [InstallEpoch(1, ours.root), SwitchSending()]
-    DIALER.fire(ours, NewEpochHeard(2 * SECOND))
-    assert taken(ours) == [Rotated(1, 2 * SECOND)]
-    DIALER.fire(ours, WipeDue(3 * SECOND))
+    DIALER.fire(ours, NewEpochHeard(4 * SECOND))
+    assert taken(ours) == [Rotated(1, 3 * SECOND)]
+    DIALER.fire(ours, WipeDue(5 * SECOND))
     assert taken(ours) == [WipePrevious()]
     assert ours.phase is DialerPhase.STEADY
 
@@ -129,6 +144,16 @@ def test_before_new_keys_are_used_a_rotation_under_way_serves_another_wish(
     assert LISTENER.fire(theirs, event) is Fired.IGNORED
     assert not taken(ours)
     assert not taken(theirs)
+
+
+def test_a_dialer_that_has_just_changed_its_keys_does_not_change_them_because_time_says_so() -> (
+    None
+):
+    ours = dialer()
+    DIALER.fire(ours, reply_to(ours, offer_of(ours)))
+    taken(ours)
+    assert DIALER.fire(ours, RotationDue(0)) is Fired.IGNORED
+    assert not ours.asked
 
 
 def settling() -> tuple[Rotation, Rotation]:

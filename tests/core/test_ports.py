@@ -76,26 +76,7 @@ def to_or_from_a_new_port(parcel: Parcel) -> bool:
     return max(parcel.source.port, parcel.to.port) >= rotating_ports.PORT_FROM
 
 
-# --- which port, and when ---------------------------------------------------------------------
-
-
-def test_ports_are_dynamic_ones_and_none_of_the_last_five_comes_again() -> None:
-    """Of 16,384 ports one comes again soon only if nothing prevents it, so let entropy repeat."""
-    move = rotating_ports.Move(True, bytes)
-    used = [1000]
-    for _ in range(20):
-        rotating_ports.want_socket(move, rotating_ports.PortDue(0, Address("::", used[-1])))
-        used.append(move.wanted.port)
-    drawn = used[1:]
-    assert all(49_152 <= port <= 65_535 for port in drawn)
-    for at in range(len(used) - 5):
-        assert len(set(used[at : at + 6])) == 6
-
-
-def test_the_last_port_is_followed_by_the_first() -> None:
-    move = rotating_ports.Move(True, lambda size: b"\xff" * size)
-    rotating_ports.want_socket(move, rotating_ports.PortDue(0, Address("::", 65_535)))
-    assert move.wanted.port == 49_152
+# --- when --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LINKS)

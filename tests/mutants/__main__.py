@@ -19,27 +19,18 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from tests.mutants.equivalent import why_equivalent
+from tests.mutants.equivalent import EQUIVALENT, why_equivalent
 from tests.mutants.operators import Mutant, mutants_of
 from tests.mutants.runner import Fate, fate_of, warm_up
 
 FOLDERS: Final = (Path("clawchat/core/phases"), Path("clawchat/core/crypto"))
 KEPT: Final = Path(".mutants")
+_OPERATORS: Final = Path(__file__).with_name("operators.py")
 
 _NEAR: Final = {
     "crypto/schedule": ("tests/core/crypto/test_schedule.py", "tests/core/test_credential.py"),
     "crypto/noise": ("tests/core/crypto/test_noise.py", "tests/vectors/test_noise_vectors.py"),
     "crypto/xwing": ("tests/core/crypto/test_xwing.py", "tests/vectors/test_xwing_vectors.py"),
-    "phases/answering": ("tests/core/test_phases_answering.py", "tests/core/test_generations.py"),
-    "phases/compromised": (
-        "tests/core/test_phases_compromised.py",
-        "tests/core/test_phases_origins.py",
-        "tests/core/test_compromised.py",
-    ),
-    "phases/rotating_keys": (
-        "tests/core/test_phases_rotating_keys.py",
-        "tests/core/test_ratchet.py",
-    ),
 }
 """Tests of the mutated file itself come first, and kill most."""
 
@@ -47,12 +38,22 @@ _OF_FOLDER: Final = {
     "crypto": ("tests/core/crypto", "tests/vectors", "tests/core/test_credential.py"),
     "phases": ("tests/core/test_phases_origins.py", "tests/scenarios/test_rows.py"),
 }
+_FURTHER: Final = {
+    "phases/answering": ("tests/core/test_generations.py",),
+    "phases/compromised": ("tests/core/test_compromised.py",),
+    "phases/following_ports": ("tests/core/test_ports.py",),
+    "phases/rotating_keys": ("tests/core/test_ratchet.py",),
+    "phases/rotating_ports": ("tests/core/test_ports.py",),
+}
+"""Slower tests about the same, which come before all others."""
+
 _ALL: Final = (
     "tests/core/test_endpoint.py",
     "tests/core/test_epochs.py",
     "tests/core/test_exchange.py",
     "tests/core/test_generations.py",
     "tests/core/test_link.py",
+    "tests/core/test_ports.py",
     "tests/core/test_ratchet.py",
     "tests/core/test_roaming.py",
     "tests/core/test_secret.py",
@@ -70,7 +71,12 @@ def stages_of(path: Path) -> Iterator[tuple[str, ...]]:
     near = _NEAR.get(name, (f"tests/core/{usual[folder]}",))
     yield tuple(each for each in near if Path(each).exists())
     yield _OF_FOLDER[folder]
+    yield _FURTHER.get(name, ())
     yield _ALL
+
+
+def _digest(data: bytes) -> str:
+    return sha256(data).hexdigest()[:16]
 
 
 class Session:
@@ -78,15 +84,15 @@ class Session:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        digest = sha256(path.read_bytes()).hexdigest()[:16]
+        source, name = path.read_bytes(), f"{path.parent.name}.{path.stem}"
         KEPT.mkdir(exist_ok=True)
-        self._made = KEPT / f"{path.parent.name}.{path.stem}.{digest}.mutants.json"
-        self._told = KEPT / f"{path.parent.name}.{path.stem}.{digest}.fates.json"
+        self._made = KEPT / f"{name}.{_digest(source + _OPERATORS.read_bytes())}.mutants.json"
+        self._told = KEPT / f"{name}.{_digest(source)}.fates.json"
         self.mutants = self._mutants()
         self.fates: dict[str, Fate] = {}
         if self._told.exists():
-            told = json.loads(self._told.read_text())
-            self.fates = {key: Fate[name] for key, name in told.items()}
+            told, made = json.loads(self._told.read_text()), {each.key for each in self.mutants}
+            self.fates = {key: Fate[fate] for key, fate in told.items() if key in made}
 
     def _mutants(self) -> list[Mutant]:
         if not self._made.exists():
@@ -122,7 +128,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("files", nargs="*")
     parser.add_argument("--again", action="store_true", help="ask survivors once more")
-    parser.add_argument("--stages", type=int, help="only so many of the three stages of tests")
+    parser.add_argument("--stages", type=int, help="only so many of the four stages of tests")
     parser.add_argument("--told", action="store_true", help="only tell what is known so far")
     options = parser.parse_args()
     warm_up()
@@ -142,6 +148,13 @@ def main() -> int:
     return 1 if unexplained else 0
 
 
+def void_entries(session: Session) -> list[str]:
+    """What `equivalent.py` explains about this file although no such mutant survives."""
+    surviving = {mutant.key for mutant in session.survivors()}
+    name = f"{session.path.parent.name}.{session.path.stem}."
+    return [key for key in EQUIVALENT if key.startswith(name) and key not in surviving]
+
+
 def tell(session: Session, seconds: float, total: Counter[str]) -> int:
     """One line, and every survivor that nobody explained; how many."""
     counts = Counter(fate.name.lower() for fate in session.fates.values())
@@ -155,6 +168,8 @@ def tell(session: Session, seconds: float, total: Counter[str]) -> int:
         print(f"    {waiting} were not asked yet", flush=True)
     for mutant in open_ones:
         print(f"    {mutant.operator} | {mutant.key}", flush=True)
+    for key in void_entries(session):
+        print(f"    explained, and no survivor: {key}", flush=True)
     return len(open_ones) + waiting
 
 

@@ -13,6 +13,7 @@ _FLAGS: Final = "the effects that change places set different flags, which are r
 _EXPECTED: Final = "no phase finds it unexpected, and only then its origin matters"
 _SHIFTED_OUT: Final = "past the window's width every bit is shifted out, by whichever branch"
 
+_FLAGS_AND_NUMBER: Final = "a header is its flags above its number, and so not less than that"
 _COUNTED: Final = "it is counted one by one, and begins again when the turn goes over"
 
 EQUIVALENT: Final[dict[str, str]] = {
@@ -66,23 +67,103 @@ EQUIVALENT: Final[dict[str, str]] = {
     "phases.dialing.the_other_has_its_turn: return len(dialing.pairing.credentials) > 1 and "
     "dialing.hellos >= HELLO_TURN => return len(dialing.pairing.credentials) > 1 and "
     "dialing.hellos == HELLO_TURN": _COUNTED,
-    "phases.dialing.the_other_has_its_turn: return len(dialing.pairing.credentials) > 1 and "
-    "dialing.hellos >= HELLO_TURN => return len(dialing.pairing.credentials) > 1 and "
-    "dialing.hellos is HELLO_TURN": _COUNTED,
+    # --- core/phases/established.py ---------------------------------------------------------------
+    "phases.established.Disturbed.origin: origin = Origin.LOCAL => origin = Origin.PEER": _EXPECTED,
+    "phases.established.Disturbed.origin: origin = Origin.LOCAL => "
+    "origin = Origin.TIMER": _EXPECTED,
+    "phases.established.CloseAsked.origin: origin = Origin.LOCAL => "
+    "origin = Origin.PEER": _EXPECTED,
+    "phases.established.CloseAsked.origin: origin = Origin.LOCAL => "
+    "origin = Origin.TIMER": _EXPECTED,
+    # --- core/phases/following_ports.py -----------------------------------------------------------
+    "phases.following_ports.PeerAnnounced.origin: origin = Origin.PEER => "
+    "origin = Origin.LOCAL": _EXPECTED,
+    "phases.following_ports.PeerAnnounced.origin: origin = Origin.PEER => "
+    "origin = Origin.TIMER": _EXPECTED,
+    "phases.following_ports.PeerLost.origin: origin = Origin.LOCAL => "
+    "origin = Origin.PEER": _EXPECTED,
+    "phases.following_ports.PeerLost.origin: origin = Origin.LOCAL => "
+    "origin = Origin.TIMER": _EXPECTED,
+    # --- core/phases/rotating_keys.py -------------------------------------------------------------
+    "phases.rotating_keys.Rotation.asked: asked: bool = False  # whether one more rotation follows "
+    "as soon as this one has settled => asked: bool = True  # whether one more rotation follows "
+    "as soon as this one has settled": f"it {_SURE}",
+    "phases.rotating_keys.Rotation.began: began: Instant = 0 => began: Instant = 1": f"it {_SURE}",
+    "phases.rotating_keys.Rotation.began: began: Instant = 0 => began: Instant = -1": f"it {_SURE}",
+    'phases.rotating_keys.Rotation.offer: offer: bytes = b"" => '
+    "offer: bytes = b'X'": f"it {_SURE}",
+    "phases.rotating_keys.RotationDue.origin: origin = Origin.TIMER => "
+    "origin = Origin.LOCAL": _EXPECTED,
+    "phases.rotating_keys.RotationDue.origin: origin = Origin.TIMER => "
+    "origin = Origin.PEER": _EXPECTED,
+    "phases.rotating_keys.RotationAsked.origin: origin = Origin.LOCAL => "
+    "origin = Origin.PEER": _EXPECTED,
+    "phases.rotating_keys.RotationAsked.origin: origin = Origin.LOCAL => "
+    "origin = Origin.TIMER": _EXPECTED,
+    # --- core/phases/rotating_ports.py ------------------------------------------------------------
+    "phases.rotating_ports.PortAsked.origin: origin = Origin.LOCAL => "
+    "origin = Origin.PEER": _EXPECTED,
+    "phases.rotating_ports.PortAsked.origin: origin = Origin.LOCAL => "
+    "origin = Origin.TIMER": _EXPECTED,
+    "phases.rotating_ports.PeerMoves.origin: origin = Origin.PEER => "
+    "origin = Origin.LOCAL": _EXPECTED,
+    "phases.rotating_ports.PeerMoves.origin: origin = Origin.PEER => "
+    "origin = Origin.TIMER": _EXPECTED,
+    "phases.rotating_ports.LinkLost.origin: origin = Origin.LOCAL => "
+    "origin = Origin.PEER": _EXPECTED,
+    "phases.rotating_ports.LinkLost.origin: origin = Origin.LOCAL => "
+    "origin = Origin.TIMER": _EXPECTED,
+    "phases.rotating_ports.Move.tries: tries: int = 0 => tries: int = 1": f"it {_SURE}",
+    "phases.rotating_ports.Move.tries: tries: int = 0 => tries: int = -1": f"it {_SURE}",
+    "phases.rotating_ports.Move.began: began: Instant = 0 => began: Instant = 1": f"it {_SURE}",
+    "phases.rotating_ports.Move.began: began: Instant = 0 => began: Instant = -1": f"it {_SURE}",
+    "phases.rotating_ports.tried_enough: return move.tries >= SOCKET_TRIES => "
+    "return move.tries == SOCKET_TRIES": _COUNTED,
+    "phases.rotating_ports.Move.draw: ports = (PORT_FROM + (drawn + k & PORT_MASK) "
+    "for k in range(len(taken) + 1)) => ports = (PORT_FROM + (drawn + k & PORT_MASK) "
+    "for k in range(len(taken) + 2))": "of one more than are taken, one is free",
+    # --- core/crypto/envelope.py ------------------------------------------------------------------
+    "crypto.envelope.open_reply: if inside[:1] == _REFUSAL: => if inside[:1] <= _REFUSAL:": (
+        "nothing is less than a zero byte, but the empty text, which no envelope has inside"
+    ),
+    "crypto.envelope._seal: size = fitting[entropy(1)[0] % len(fitting)] => "
+    "size = fitting[entropy(1)[ -1] % len(fitting)]": "the first of one byte is the last",
+    # --- core/crypto/packets.py -------------------------------------------------------------------
+    "crypto.packets._DirectionKeys._contexts: if self._aead is None or self._ecb is None: => "
+    "if self._aead is None and self._ecb is None:": "both are wiped together",
+    "crypto.packets.SealKeys.__init__: self._path_id = -1  # the path of the last batch, whose "
+    "connection id is kept => self._path_id = ~1  # the path of the last batch, whose connection "
+    "id is kept": "no path has a number below 0",
+    "crypto.packets.SealKeys.__init__: self._path_id = -1  # the path of the last batch, whose "
+    "connection id is kept => self._path_id = - 2  # the path of the last batch, whose connection "
+    "id is kept": "no path has a number below 0",
+    'crypto.packets.SealKeys.__init__: self._path_cid = b"" => pass': f"it {_SURE}",
+    'crypto.packets.SealKeys.__init__: self._path_cid = b"" => '
+    "self._path_cid = b'X'": f"it {_SURE}",
+    "crypto.packets.OpenKeys.open: start = head if header == number else "
+    "cid + bytes((header >> 32,)) => start = head if header < number else "
+    "cid + bytes((header >> 32,))": "a short cut: the long way gives the same",
+    "crypto.packets.OpenKeys.open: start = head if header == number else "
+    "cid + bytes((header >> 32,)) => start = head if header <= number else "
+    "cid + bytes((header >> 32,))": _FLAGS_AND_NUMBER,
+    "crypto.packets.OpenKeys.open: if header == number: => if header <= number:": _FLAGS_AND_NUMBER,
+    "crypto.packets.OpenKeys.open: if pn < 0: => if pn <= 0:": "number 0 is 0 either way",
+    "crypto.packets.OpenKeys.open: if pn < 0: => if pn < 1:": "number 0 is 0 either way",
     # --- core/crypto/replay.py --------------------------------------------------------------------
     "crypto.replay.ReplayWindow._advance: gaps = self._missing << gap | ((1 << gap) - 1) => "
     "gaps = self._missing << gap ^ ((1 << gap) - 1)": "the two have no bit in common",
     "crypto.replay.ReplayWindow.check: return age < 0 or self._missing >> age & 1 == 1 => "
     "return age < 0 or self._missing >> age & 1 >= 1": "one bit is 0 or 1",
-    "crypto.replay.ReplayWindow.mark_run: if first == top and not self._missing: => "
-    "if first is top and not self._missing:": "a short cut: the long way gives the same",
     "crypto.replay.ReplayWindow.mark_run: if first < top: => if first <= top:": (
         "from `top` to `top - 1` there is nothing to clear"
     ),
     "crypto.replay.ReplayWindow._advance: if run >= width: => if run == width:": _SHIFTED_OUT,
     "crypto.replay.ReplayWindow._advance: if run >= width: => if run > width:": _SHIFTED_OUT,
-    "crypto.replay.ReplayWindow._advance: if run >= width: => if run is width:": _SHIFTED_OUT,
     "crypto.replay.ReplayWindow._advance: elif gap >= width: => elif gap > width:": _SHIFTED_OUT,
+    # --- core/crypto/xwing.py ---------------------------------------------------------------------
+    "crypto.xwing.XWingPrivate.decapsulate: if self._mlkem is None or self._x25519 is None: => "
+    "if self._mlkem is None and self._x25519 is None:": "both are wiped together",
+    "crypto.xwing.mlkem_of_openssl: del entropy => pass": "it only says that it is not used",
 }
 
 

@@ -45,8 +45,12 @@ _OTHER_OPERATORS: Final = {
 }
 """Two of cosmic-ray's eleven: most of the others fail for their types wherever they are used."""
 
-_NO_MISTAKE: Final = ("@unique", "@frozen", "@lru_cache(maxsize=256)")
-"""Decorators that only forbid, or only remember: without them a right program runs the same."""
+_OF_IDENTITY: Final = {"Is", "IsNot"}
+"""Not put in place of a comparison by value: they agree for small numbers, and chance decides for
+others."""
+
+_NO_MISTAKE: Final = ("@unique", "@frozen")
+"""Decorators that only forbid: without them a right program runs the same."""
 
 
 @frozen
@@ -94,6 +98,8 @@ def _of_cosmic_ray(source: str) -> Iterator[tuple[str, str]]:
         kind, _, operators = name.partition("_")
         was, _, now = operators.partition("_")
         if name in _SKIPPED:
+            continue
+        if now in _OF_IDENTITY and was not in _OF_IDENTITY:
             continue
         if kind == "ReplaceBinaryOperator" and now not in _OTHER_OPERATORS[was]:
             continue
@@ -188,8 +194,6 @@ class _Finder(ast.NodeVisitor):
     def _drop_keyword(self, keyword: ast.keyword) -> None:
         start, end = self._span(keyword.value)
         named = self._source.rfind(f"{keyword.arg}=".encode(), 0, start)
-        if keyword.arg == "strict":
-            return  # it only asserts
         after = end
         while self._source[after : after + 1] in b" \n" and after < len(self._source):
             after += 1
@@ -220,7 +224,11 @@ class _Finder(ast.NodeVisitor):
         self.visit(node.value)
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        if not any("__slots__" in self._text(target) for target in node.targets):
+        names = [self._text(target) for target in node.targets]
+        for name in names:
+            if isinstance(node.value, ast.Name) and node.value.id in self._phases:
+                self._phases[name] = self._phases[node.value.id]  # `P = Phase`, for short rows
+        if not any("__slots__" in name for name in names):
             self.visit(node.value)
 
     def visit_Expr(self, node: ast.Expr) -> None:
@@ -254,8 +262,7 @@ class _Finder(ast.NodeVisitor):
         self._row_name = f" {self._text(source)} x {self._text(event)}"
         self._drop_element("DropRow" + self._row_name, node)
         phases = self._text(dest).rpartition(".")[0]
-        enum = {"D": "DialerPhase", "L": "ListenerPhase"}.get(phases, phases)
-        for other in self._phases.get(enum, ()):
+        for other in self._phases[phases]:
             if f"{phases}.{other}" != self._text(dest):
                 self._replace("RowLeadsElsewhere" + self._row_name, dest, f"{phases}.{other}")
         for keyword in node.keywords:
@@ -329,6 +336,11 @@ def _meaning(source: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             node.returns = None
+            node.decorator_list = [  # what only remembers
+                each for each in node.decorator_list if "lru_cache" not in ast.unparse(each)
+            ]
+        elif isinstance(node, ast.Call):  # what only asserts
+            node.keywords = [each for each in node.keywords if each.arg != "strict"]
         elif isinstance(node, ast.arg):
             node.annotation = None
         elif isinstance(node, ast.AnnAssign):

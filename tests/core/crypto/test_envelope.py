@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawchat.core.credential import Address, Superseded
-from clawchat.core.crypto import envelope
+from clawchat.core.crypto import envelope, suite
 from clawchat.core.crypto.envelope import ENVELOPE_SIZES
 from clawchat.core.crypto.schedule import derive_credential
 from clawchat.core.crypto.suite import aead_seal, expand, extract
+from clawchat.core.events import Buffer
 from clawchat.errors import Drop, Malformed
 from tests.core.wire.test_address import addresses
 
@@ -61,12 +62,18 @@ def test_a_refusal_gives_a_cookie_and_no_address(cookie: bytes) -> None:
     assert envelope.open_reply(CREDENTIAL, datagram) == (None, cookie)
 
 
+def test_the_longest_cookie_has_64_bytes() -> None:
+    datagram = envelope.seal_refusal(OLD, bytes(64), os.urandom)
+    assert envelope.open_reply(CREDENTIAL, datagram) == (None, bytes(64))
+
+
 def test_a_refusal_with_a_cookie_that_could_not_be_repeated_is_malformed() -> None:
     datagram = envelope.seal_refusal(OLD, bytes(65), os.urandom)
     assert drop_of(datagram) is Drop.MALFORMED_ENVELOPE
 
 
 def test_every_size_that_fits_is_used() -> None:
+    assert ENVELOPE_SIZES == (512, 640, 768, 896, 1024)
     small = Counter(
         len(envelope.seal_hello(CREDENTIAL, bytes(100), lambda n, i=i: bytes((i,)) * n))  # type: ignore[misc]
         for i in range(100)
@@ -81,7 +88,9 @@ def test_every_size_that_fits_is_used() -> None:
 
 def test_a_message_too_long_for_the_largest_envelope_is_not_written() -> None:
     longest = 1024 - 48 - 2
-    assert len(envelope.seal_hello(CREDENTIAL, bytes(longest), os.urandom)) == 1024
+    datagram = envelope.seal_hello(CREDENTIAL, bytes(longest), os.urandom)
+    assert len(datagram) == 1024
+    assert envelope.open_hello(CREDENTIAL, datagram) == bytes(longest)
     with pytest.raises(ValueError, match="too long"):
         envelope.seal_hello(CREDENTIAL, bytes(longest + 1), os.urandom)
 
@@ -122,6 +131,39 @@ def test_a_reply_whose_inside_does_not_parse_is_malformed(inside: bytes) -> None
 @pytest.mark.parametrize("inside", [b"\x00\x01m!", b"\xff\xff", b"\x01\xcf"])
 def test_a_hello_whose_inside_does_not_parse_is_malformed(inside: bytes) -> None:
     assert drop_of(crafted(inside, b"hello"), hello=True) is Drop.MALFORMED_ENVELOPE
+
+
+def test_padding_of_any_byte_but_zero_is_malformed() -> None:
+    for byte in range(1, 256):
+        inside = b"\x00\x01m" + bytes((byte,))
+        assert drop_of(crafted(inside, b"hello"), hello=True) is Drop.MALFORMED_ENVELOPE
+
+
+def test_an_envelope_takes_a_byte_of_entropy_for_its_size_and_sixteen_for_its_salt() -> None:
+    """So a run that was recorded can be run again."""
+    asked: list[int] = []
+
+    def entropy(size: int) -> bytes:
+        asked.append(size)
+        return b"\x01" * size
+
+    datagram = envelope.seal_hello(CREDENTIAL, b"hello", entropy)
+    assert asked == [1, 16]
+    assert (len(datagram), datagram[16:32]) == (640, b"\x01" * 16)
+
+
+def test_the_key_of_an_envelope_is_wiped_once_it_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[bytearray] = []
+
+    def derive(salt: bytes, ikm: Buffer, label: bytes, size: int) -> bytearray:
+        keys.append(suite.derive(salt, ikm, label, size))
+        return keys[-1]
+
+    monkeypatch.setattr(envelope, "derive", derive)
+    datagram = envelope.seal_hello(CREDENTIAL, b"hello", os.urandom)
+    assert envelope.open_hello(CREDENTIAL, datagram) == b"hello"
+    assert drop_of(datagram) is Drop.ENVELOPE
+    assert keys == [bytes(32)] * 3
 
 
 def test_no_two_envelopes_are_alike() -> None:

@@ -9,11 +9,13 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from clawchat.core.crypto import packets, suite
 from clawchat.core.crypto.packets import DIALER, LISTENER, OVERHEAD, OpenKeys, SealKeys
 from clawchat.core.crypto.suite import expand
+from clawchat.core.events import Buffer
 from clawchat.core.secret import Secret
 
 ROOT = bytes(range(32))
@@ -26,15 +28,17 @@ def aes_block(key: bytes, block: bytes) -> bytes:
     return Cipher(AES256(key), ECB()).encryptor().update(block)
 
 
-def seal_one(path: int, epoch: int, pn: int, payload: bytes, *, flags: int = 0) -> bytes:
+def seal_one(
+    path: int, epoch: int, pn: int, payload: bytes, *, flags: int = 0, side: bytes = b"dialer"
+) -> bytes:
     """One packet, step by step as PROTOCOL.md "Sealing" has it."""
-    key, iv = expand(ROOT, b"key dialer", 32), expand(ROOT, b"iv dialer", 12)
-    cid = digest(expand(ROOT, b"cid dialer", 32), path.to_bytes(4, "big"), "sha256")[:8]
+    key, iv = expand(ROOT, b"key " + side, 32), expand(ROOT, b"iv " + side, 12)
+    cid = digest(expand(ROOT, b"cid " + side, 32), path.to_bytes(4, "big"), "sha256")[:8]
     nonce = bytes(a ^ b for a, b in zip(iv, pn.to_bytes(12, "big"), strict=True))
     aad = cid + bytes((flags,)) + pn.to_bytes(8, "big")
     aad += epoch.to_bytes(4, "big") + path.to_bytes(4, "big")
     ciphertext = AESGCM(key).encrypt(nonce, payload, aad)
-    mask = aes_block(expand(ROOT, b"mask dialer", 32), ciphertext[:16])[:5]
+    mask = aes_block(expand(ROOT, b"mask " + side, 32), ciphertext[:16])[:5]
     plain = bytes((flags,)) + (pn & 0xFFFFFFFF).to_bytes(4, "big")
     return cid + bytes(a ^ b for a, b in zip(mask, plain, strict=True)) + ciphertext
 
@@ -77,6 +81,14 @@ def test_a_batch_is_what_one_by_one_gives(
     ] * len(batch)
 
 
+@pytest.mark.parametrize("side", [b"dialer", b"listener"])
+def test_each_direction_has_keys_of_its_own_name(side: bytes) -> None:
+    keys = SealKeys(Secret(ROOT), 7, DIALER if side == b"dialer" else LISTENER)
+    for path in (1, 0, 2):
+        (datagram,) = keys.seal(path, 5, [b"payload"])
+        assert datagram == seal_one(path, 7, 5, b"payload", side=side)
+
+
 @given(paths, numbers, payloads, st.integers(-1000, 1000), st.booleans())
 def test_what_was_sealed_opens_with_its_number(
     path: int, first: int, batch: list[bytes], lag: int, views: bool
@@ -89,6 +101,10 @@ def test_what_was_sealed_opens_with_its_number(
 
 
 @given(st.integers(-1, 1 << 40), st.integers(-(1 << 31), 1 << 31))
+@example(1 << 40, -(1 << 31))
+@example(1 << 40, 1 - (1 << 31))
+@example(1 << 40, (1 << 31) - 1)
+@example(1 << 40, 1 << 31)
 def test_a_number_is_completed_as_rfc_9000_says(largest: int, distance: int) -> None:
     number = max(0, largest + 1 + distance)
     (datagram,) = seal_keys().seal(0, number, [b"payload"])
@@ -129,6 +145,13 @@ def test_a_datagram_too_short_for_a_packet_is_none(batch: list[bytes], size: int
     assert keys.open(0, sealed[0][:8], [b""], -1) == [None]
 
 
+def test_an_empty_packet_is_as_short_as_a_packet_can_be() -> None:
+    (datagram,) = seal_keys().seal(0, 0, [b""])
+    assert len(datagram) == OVERHEAD == 29
+    opened = open_keys().open(0, datagram[:8], [datagram[:28], datagram], -1)
+    assert opened == [None, (0, b"")]
+
+
 @pytest.mark.parametrize(
     ("path", "epoch", "side"), [(1, 0, DIALER), (0, 1, DIALER), (0, 0, LISTENER)]
 )
@@ -167,3 +190,38 @@ def test_keys_show_nothing_of_themselves() -> None:
     for keys in (seal_keys(), open_keys()):
         assert ROOT.hex() not in repr(keys)
         assert not hasattr(keys, "__dict__")
+
+
+def test_wiped_keys_seal_and_open_nothing_and_hold_no_secret() -> None:
+    sealing, opening = seal_keys(), open_keys()
+    (datagram,) = sealing.seal(0, 0, [b"payload"])
+    for keys in (sealing, opening):
+        keys.wipe()
+        keys.wipe()
+        assert (keys._aead, keys._ecb, keys._iv, keys._cid_key.wiped) == (None, None, 0, True)
+        with pytest.raises(ValueError, match="wiped"):
+            keys.cid(0)
+    with pytest.raises(ValueError, match="wiped"):
+        sealing.seal(0, 1, [b"payload"])
+    with pytest.raises(ValueError, match="wiped"):
+        opening.open(0, datagram[:8], [datagram], -1)
+
+
+def test_what_contexts_are_made_of_is_wiped_when_they_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: dict[bytes, bytearray] = {}
+
+    def expand_secret(prk: Buffer, label: bytes, size: int) -> bytearray:
+        made[label] = suite.expand_secret(prk, label, size)
+        return made[label]
+
+    monkeypatch.setattr(packets, "expand_secret", expand_secret)
+    keys = seal_keys()
+    assert made[b"key dialer"] == made[b"mask dialer"] == bytes(32)
+    assert keys.seal(0, 0, [b"payload"]) == [seal_one(0, 0, 0, b"payload")]
+
+
+def test_the_keys_of_an_epoch_are_good_for_two_to_the_twenty_third_packets() -> None:
+    """PROTOCOL.md "Key ratchet": what AES-GCM allows, with room to spare."""
+    assert packets.EPOCH_PACKETS_MAX == 8_388_608

@@ -82,7 +82,8 @@ def test_each_side_opens_what_the_other_seals() -> None:
 
 
 def test_wiping_an_epoch_wipes_its_root_and_both_directions() -> None:
-    keys = schedule.EpochKeys(Secret(SECRET), 0, dialer=True)
+    keys = schedule.EpochKeys(Secret(SECRET), 3, dialer=True)
+    assert keys.epoch == 3
     keys.wipe()
     keys.wipe()
     assert keys.root.wiped

@@ -67,6 +67,16 @@ def test_expand_prefixes_the_name_of_the_protocol() -> None:
     assert suite.expand(prk, b"hint", 16) != suite.expand(prk, b"psk", 16)
 
 
+def test_what_is_derived_into_memory_that_can_be_wiped_is_the_same() -> None:
+    prk = suite.extract(b"salt", b"ikm")
+    derived = suite.derive(b"salt", b"ikm", b"label", 40)
+    expanded = suite.expand_secret(prk, b"label", 40)
+    assert derived == expanded == suite.expand(prk, b"label", 40)
+    for held in (derived, expanded):
+        suite.wipe(held)
+        assert held == bytes(40)
+
+
 def test_expand_refuses_more_than_255_blocks() -> None:
     with pytest.raises(ValueError, match="larger than 8160"):
         suite.hkdf_expand(bytes(32), b"", 255 * 32 + 1)

@@ -54,10 +54,12 @@ def test_a_seed_of_a_wrong_size_is_refused(size: int) -> None:
 
 def test_keys_and_ciphertexts_of_a_wrong_size_are_refused() -> None:
     private, public = xwing.keypair(bytes(32))
-    with pytest.raises(ValueError, match="1216"):
-        xwing.encapsulate(public[:-1], os.urandom)
-    with pytest.raises(ValueError, match="1120"):
-        private.decapsulate(bytes(1119))
+    for key in (public[:-1], public + b"\0"):
+        with pytest.raises(ValueError, match="1216"):
+            xwing.encapsulate(key, os.urandom)
+    for size in (1119, 1121):
+        with pytest.raises(ValueError, match="1120"):
+            private.decapsulate(bytes(size))
 
 
 def test_a_public_key_that_is_no_mlkem_key_is_refused() -> None:
