@@ -248,7 +248,7 @@ class Course:
     def _probe_ns(self) -> int:
         endpoint = self.listener.endpoint
         assert isinstance(endpoint, Endpoint)
-        transport = endpoint._links[self.talking.link].transport
+        transport = endpoint._links.by_id[self.talking.link].transport
         assert transport is not None
         return transport.recovery.pto_ns
 

@@ -269,7 +269,7 @@ class World:
 
     def lie_on_the_control_stream(self) -> None:
         side = self.side()
-        for link in side.endpoint._links.values():
+        for link in side.endpoint._links.by_id.values():
             if link.transport is not None and link.usable:
                 entry = link.transport.streams._live.get(0)
                 offset = 0 if entry is None else entry.send.next
@@ -278,7 +278,7 @@ class World:
                 return
 
     def say(self, side: Side, payload: bytes, link_id: int | None = None) -> None:
-        for link in side.endpoint._links.values():
+        for link in side.endpoint._links.by_id.values():
             if link.transport is not None and link.usable and link_id in (None, link.id):
                 self.pair.say(side, payload, link.id)
                 return
@@ -296,7 +296,7 @@ class World:
     def phases(self, side: Side) -> Iterator[object]:
         endpoint = side.endpoint
         yield endpoint._issuer.phase
-        for link in (*endpoint._links.values(), *endpoint._pending.values()):
+        for link in endpoint._links:
             yield link, link.handshake.phase, link.life.phase
             yield link.ratchet and link.ratchet.model.phase
 

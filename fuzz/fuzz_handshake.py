@@ -291,11 +291,11 @@ class World:
 
     def limits_are_kept(self) -> None:
         endpoint, config = self.endpoint, self.endpoint.config
-        assert len(endpoint._pending) <= config.max_pending
-        assert len(endpoint._links) <= config.max_links
+        assert len(endpoint._links.pending) <= config.max_pending
+        assert len(endpoint.links) <= config.max_links
         assert len(endpoint.pairings) <= 5
         assert len(endpoint._registry.hints) <= 5 * (2 + SUPERSEDED_MAX)
-        assert len(endpoint._registry.calls) <= len(endpoint._links)
+        assert len(endpoint._registry.calls) <= len(endpoint.links)
 
     # --- time and the application -------------------------------------------------------------
 

@@ -169,8 +169,8 @@ class Session:
 
     def link(self) -> Link | None:
         endpoint = self.linked.endpoint
-        found = endpoint._links.get(self.linked.link)
-        return found or next(iter(endpoint._pending.values()), None)
+        found = endpoint._links.by_id.get(self.linked.link)
+        return found or next(iter(endpoint._links.pending.values()), None)
 
     # --- frames -------------------------------------------------------------------------------
 
@@ -390,8 +390,9 @@ class Session:
 
     def unauthenticated(self, data: bytes) -> None:
         endpoint = self.linked.endpoint
-        for link in endpoint._links.values():  # what is due anyway, for nobody's sake, comes first
-            endpoint._touch(link)
+        # What is due anyway, for nobody's sake, comes first.
+        for link in endpoint._links.by_id.values():
+            endpoint._links.touch(link)
         self.after(self.linked.flush())
         rows, phases = self.rows.taken, self.phases()
         actions = self.linked.hear(data, ELSEWHERE[-1])
@@ -402,7 +403,7 @@ class Session:
     def phases(self) -> list[object]:
         endpoint = self.linked.endpoint
         found: list[object] = [endpoint._issuer.phase]
-        for link in (*endpoint._links.values(), *endpoint._pending.values()):
+        for link in endpoint._links:
             found += [link, link.handshake.phase, link.life.phase]
             found.append(link.ratchet and link.ratchet.model.phase)
         return found

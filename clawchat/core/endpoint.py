@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from attrs import evolve
@@ -73,6 +72,7 @@ from clawchat.core.exchange import (
 )
 from clawchat.core.instant import SECOND, Deadline, Instant
 from clawchat.core.link import Link
+from clawchat.core.links import Links
 from clawchat.core.phases import answering, bootstrap, established
 from clawchat.core.phases.answering import Answering
 from clawchat.core.phases.bootstrap import Issuer
@@ -93,7 +93,6 @@ from clawchat.errors import (
     LocalError,
     Malformed,
     PairingDestroyed,
-    UnknownLink,
     UnknownStream,
 )
 
@@ -101,7 +100,6 @@ COOKIE_KEY_SIZE: Final = 32
 REFUSED_KEPT_MAX: Final = (
     64  # refused HELLOs that cost no public-key operation when they come again
 )
-AGENDA_SPARE: Final = 256  # entries of the agenda that may be out of date
 ANSWERED_KEPT_MAX: Final = 64  # HELLOs of one pairing that are not answered anew
 
 
@@ -127,15 +125,11 @@ class Endpoint:
         )
         self._destroyed: dict[bytes, None] = {}  # pairings that must never be used again
         self._fallen = False  # whether everything was declared compromised
-        self._links: dict[int, Link] = {}
-        self._pending: dict[bytes, Link] = {}  # answered HELLOs, by their Noise message
+        self._links = Links(self.config, entropy, self._registry, trace)
         self._answered: dict[bytes, dict[bytes, None]] = {}  # ephemeral keys, by file id
         self._refused: deque[bytes] = deque(maxlen=REFUSED_KEPT_MAX)
         self._issuer = Issuer(self.static, entropy)
         self._cookie_key = Secret(entropy(COOKIE_KEY_SIZE))
-        self._agenda: list[tuple[Instant, int, Link]] = []
-        self._agenda_count = 0
-        self._touched: dict[Link, None] = {}
         self._incoming = 0
 
     # --- the three verbs ----------------------------------------------------------------------
@@ -150,35 +144,21 @@ class Endpoint:
         if issuer.due is not None and issuer.due <= now:
             bootstrap.TABLE.fire(issuer, bootstrap.FileDue(now, self._unix_s(now)), self._trace)
             self._publish(now)
-        while self._agenda and self._agenda[0][0] <= now:
-            at, _, link = heappop(self._agenda)
-            if link.agenda_at == at:
-                link.agenda_at = None
-                link.advance(now)
-                self._touch(link)
+        self._links.advance(now)
 
     def actions(self, now: Instant) -> list[Action]:
         """What is to be done, in order; empty when nothing is left until the next event."""
-        touched, self._touched = self._touched, {}
-        for link in touched:
-            link.pack(now)
-            self._tidy(link, now)
+        self._links.pack(now)
         out, self._registry.out = self._registry.out, []
         return out
 
     @property
     def deadline(self) -> Deadline | None:
         """When `advance` must be called at the latest, and why."""
-        agenda = self._agenda
-        while agenda and agenda[0][2].agenda_at != agenda[0][0]:
-            heappop(agenda)
-        due = self._issuer.due
-        if due is not None and (not agenda or due < agenda[0][0]):
+        due, links = self._issuer.due, self._links.deadline
+        if due is not None and (links is None or due < links.at):
             return Deadline(due, Timer.BOOTSTRAP.name)
-        if not agenda:
-            return None
-        at, _, link = agenda[0]
-        return Deadline(at, link.agenda_why)
+        return links
 
     # --- what can be asked --------------------------------------------------------------------
 
@@ -210,51 +190,11 @@ class Endpoint:
     @property
     def links(self) -> list[int]:
         """Ids of all links that are not closed, those still dialing included."""
-        return list(self._links)
+        return list(self._links.by_id)
 
     def link_stats(self, link: int) -> LinkStats:
         """A snapshot of an established link. Raises `UnknownLink`."""
-        return self._link(link).stats()
-
-    # --- links --------------------------------------------------------------------------------
-
-    def _link(self, link_id: int) -> Link:
-        link = self._links.get(link_id)
-        if link is None or link.undoing is not None:
-            raise UnknownLink(f"no link {link_id}")
-        return link
-
-    def _touch(self, link: Link) -> None:
-        self._touched[link] = None
-
-    def _tidy(self, link: Link, now: Instant) -> None:
-        """After anything happened to a link: its place in the tables and in the agenda."""
-        if link.over:
-            self._drop_link(link)
-            return
-        due = link.next_timer()
-        if due is None:
-            return
-        if link.agenda_at is None or due[0] < link.agenda_at:
-            # A later deadline keeps its old entry: looking too early is harmless, and an active
-            # link then does not fill the agenda.
-            link.agenda_at, link.agenda_why = due[0], due[1].name
-            self._agenda_count += 1
-            heappush(self._agenda, (due[0], self._agenda_count, link))
-            if len(self._agenda) > AGENDA_SPARE + 2 * (len(self._links) + len(self._pending)):
-                self._clear_agenda()
-
-    def _clear_agenda(self) -> None:
-        """Drop the entries that links have outlived: a busy one leaves many behind."""
-        self._agenda = list({entry[2]: entry for entry in self._agenda if _holds(entry)}.values())
-        heapify(self._agenda)
-
-    def _drop_link(self, link: Link) -> None:
-        link.agenda_at = None
-        link.forget()
-        if self._links.get(link.id) is link:
-            del self._links[link.id]
-        self._pending = {key: other for key, other in self._pending.items() if other is not link}
+        return self._links.find(link).stats()
 
     # --- arriving -----------------------------------------------------------------------------
 
@@ -305,35 +245,26 @@ class Endpoint:
         if before is answering.Phase.REPLIED and link.handshake.phase is answering.Phase.SAVING:
             self._promote(link, now)
         if heard:
-            self._touch(link)
+            self._links.touch(link)
 
     # --- dialing ------------------------------------------------------------------------------
 
     def _on_dial(self, event: Dial, now: Instant) -> None:
         self._refuse_destroyed(event.pairing.file_id)
-        if event.link <= 0 or event.link in self._links:
+        if event.link <= 0 or event.link in self._links.by_id:
             raise LinkTaken("a dialled link needs a positive id that is not in use")
-        if len(self._links) >= self.config.max_links:
+        if self._links.full:
             raise LinkLimit(f"at most {self.config.max_links} links at a time")
         if any(link.file_id == event.pairing.file_id for link in self._registry.calls.values()):
             raise LinkTaken("this pairing is being dialled already")
         pairing = event.pairing.own()
-        link = Link(
-            event.link,
-            self.config,
-            self._entropy,
-            self._registry,
-            self._trace,
-            pairing,
-            Dialing(pairing),
-            event.paths,
-        )
+        link = self._links.make(event.link, pairing, Dialing(pairing), event.paths)
         try:
             link.dial(now)
         except (IndexError, ValueError):  # no credential, or a static key that X25519 refuses
             raise LocalError("this pairing cannot be dialled: its keys are of no use") from None
-        self._links[link.id] = link
-        self._touch(link)
+        self._links.by_id[link.id] = link
+        self._links.touch(link)
 
     # --- envelopes ----------------------------------------------------------------------------
 
@@ -348,7 +279,7 @@ class Endpoint:
         try:
             if call is not None:
                 call.take_answer(path, datagram, now)
-                self._touch(call)
+                self._links.touch(call)
             else:
                 assert known is not None
                 self._on_hello(known, datagram, path, now)
@@ -367,7 +298,7 @@ class Endpoint:
         message = open_hello(credential, datagram)
         admission = self._registry.admission
         pairing = self._registry.pairings[file_id]
-        waiting = self._pending.get(message)
+        waiting = self._links.pending.get(message)
         if waiting is not None or isinstance(credential, Superseded):
             if not admission.may_answer(path.remote, now):
                 raise Malformed(Drop.LIMITED)
@@ -381,7 +312,7 @@ class Endpoint:
             raise Malformed(Drop.REPLAY)
         if pairing.peer_static is None and not self._issuer.accepts(file_id, now):
             raise Malformed(Drop.EXPIRED)
-        if self._is_saving(file_id) or len(self._pending) >= self.config.max_pending:
+        if self._is_saving(file_id) or len(self._links.pending) >= self.config.max_pending:
             raise Malformed(Drop.BUSY)
         if message in self._refused:
             raise Malformed(Drop.WRONG_DEVICE)
@@ -407,27 +338,18 @@ class Endpoint:
         now: Instant,
     ) -> None:
         agreed = answer(hello, pairing, used, self.config.limits)
-        rivals = [link for link in self._pending.values() if link.file_id == pairing.file_id]
+        rivals = self._links.pending_of(pairing.file_id)
         if len(rivals) >= PENDING_PER_PAIRING:  # who asks often pushes out nobody but himself
             source = source_of(path.remote)
             own = (rival for rival in rivals if rival.asked_by == source)
             self._displace(next(own, rivals[0]), now)
         model = Answering(used, agreed.agreement.next_credential, hello.dialer_static)
         self._incoming -= 1
-        link = Link(
-            self._incoming,
-            self.config,
-            self._entropy,
-            self._registry,
-            self._trace,
-            pairing,
-            model,
-            (path,),
-        )
-        self._pending[message] = link
+        link = self._links.make(self._incoming, pairing, model, (path,))
+        self._links.pending[message] = link
         self._note_answered(pairing.file_id, message[:EPHEMERAL_SIZE])
         link.answer(agreed, path, now + PENDING_LIFE, now)
-        self._touch(link)
+        self._links.touch(link)
 
     def _note_answered(self, file_id: bytes, ephemeral: bytes) -> None:
         """This HELLO had its chance: a recording of it must not push others out."""
@@ -486,7 +408,7 @@ class Endpoint:
         """Why a dialer's first packet is not even opened now, or None."""
         if not link.replied_to(path):
             return Drop.PATH
-        if len(self._links) >= self.config.max_links or self._is_saving(link.file_id):
+        if self._links.full or self._is_saving(link.file_id):
             return Drop.BUSY
         return None
 
@@ -495,19 +417,18 @@ class Endpoint:
 
         Nothing that an older link still hears may be written after what this one writes.
         """
-        for older in self._links.values():
-            if older.file_id == link.file_id and not older.dialer:
+        for older in self._links.of(link.file_id):
+            if not older.dialer:
                 older.displace(now)
-        for rival in list(self._pending.values()):
-            if rival is not link and rival.file_id == link.file_id:
+        for rival in self._links.pending_of(link.file_id):
+            if rival is not link:
                 self._report_rival(link, rival)
                 self._displace(rival, now)
-        self._pending = {key: other for key, other in self._pending.items() if other is not link}
-        self._links[link.id] = link
+        self._links.promote(link)
 
     def _displace(self, link: Link, now: Instant) -> None:
         link.displace(now)
-        self._drop_link(link)
+        self._links.drop(link)
 
     def _on_persisted(self, event: Persisted | PersistFailed, now: Instant) -> None:
         link, pairing = self._registry.saving.pop(event.ticket, (None, None))
@@ -517,7 +438,7 @@ class Endpoint:
         if durable and not link.dialer and pairing.file_id in self._registry.pairings:
             self._adopt(link, pairing, now)
         link.persisted(durable, now)
-        self._touch(link)
+        self._links.touch(link)
 
     def _adopt(self, link: Link, pairing: Pairing, now: Instant) -> None:
         """A listener's pairing is durable: accept it, and end what it replaces."""
@@ -529,10 +450,10 @@ class Endpoint:
             self._publish(now)
         if link.handshake.phase is not answering.Phase.SAVING:
             return
-        for other in list(self._links.values()):
-            if other is not link and other.file_id == pairing.file_id and not other.dialer:
+        for other in self._links.of(pairing.file_id):
+            if other is not link and not other.dialer:
                 other.close(CloseCode.REPLACED, "the device made a newer link", now)
-                self._touch(other)
+                self._links.touch(other)
 
     # --- whom we listen for -------------------------------------------------------------------
 
@@ -542,10 +463,10 @@ class Endpoint:
 
     def _on_forget(self, event: Forget, now: Instant) -> None:
         self._forget_pairing(event.file_id, now)
-        for link in list(self._links.values()):
-            if link.file_id == event.file_id and not link.dialer:
+        for link in self._links.of(event.file_id):
+            if not link.dialer:
                 link.close(CloseCode.REVOKED, "this device is no longer accepted", now)
-                self._touch(link)
+                self._links.touch(link)
 
     def _forget_pairing(self, file_id: bytes, now: Instant) -> None:
         """Neither its generations nor its answered HELLOs count any more."""
@@ -554,8 +475,8 @@ class Endpoint:
         self._answered.pop(file_id, None)
         if pairing is not None:
             pairing.wipe()
-        for waiting in list(self._pending.values()):
-            if waiting.file_id == file_id and waiting.undoing is None:
+        for waiting in self._links.pending_of(file_id):
+            if waiting.undoing is None:
                 waiting.let_go(now)
                 self._displace(waiting, now)
 
@@ -611,15 +532,13 @@ class Endpoint:
         """Over every link of the pairing; over none when there is none."""
         able = [
             link
-            for link in self._links.values()
-            if link.file_id == file_id
-            and link.undoing is None
-            and link.life.phase is not established.Phase.CLOSING
+            for link in self._links.of(file_id)
+            if link.undoing is None and link.life.phase is not established.Phase.CLOSING
         ]
         for link in able:
             link.begin_undoing()
         for link in able:
-            self._touch(link)
+            self._links.touch(link)
             link.declare_compromised(reason, everything, now)
         if not able:
             undoing = Undoing(file_id, None, self._registry, self._trace)
@@ -634,9 +553,9 @@ class Endpoint:
             self._destroyed[file_id] = None
             kept = self._wipe_pairing(file_id, now)
             self._registry.out.append(Destroy(file_id))
-            for link in list(self._links.values()):  # those over which nothing is said
-                if link.file_id == file_id and link.undoing is None:
-                    self._touch(link)
+            for link in self._links.of(file_id):
+                if link.undoing is None:  # those over which nothing is said
+                    self._links.touch(link)
                     link.vanish(now)
         if everything:
             kept = evolve(kept, identity=True)
@@ -670,7 +589,7 @@ class Endpoint:
         """Nothing here is to be trusted any more."""
         self._fallen = True
         self._on_withdraw(WithdrawBootstrap(), now)
-        known = [*self._registry.pairings, *(link.file_id for link in self._links.values())]
+        known = [*self._registry.pairings, *(link.file_id for link in self._links.by_id.values())]
         self.config.identity.wipe()
         self._cookie_key.wipe()
         self._registry.out += [Withdraw(), DestroyIdentity()]
@@ -684,9 +603,9 @@ class Endpoint:
         """The streams that an event of the application is about."""
         if event.stream == CONTROL_STREAM:
             raise UnknownStream("the control stream is not the application's")
-        link = self._link(event.link)
+        link = self._links.find(event.link)
         streams = link.data_plane().streams
-        self._touch(link)
+        self._links.touch(link)
         return streams
 
     def _on_write(self, event: Write, _now: Instant) -> None:
@@ -705,50 +624,46 @@ class Endpoint:
         self._streams(event).stop(event.stream, event.code)
 
     def _on_send_datagram(self, event: SendDatagram, _now: Instant) -> None:
-        link = self._link(event.link)
+        link = self._links.find(event.link)
         link.data_plane().send_datagram(event.data)
-        self._touch(link)
+        self._links.touch(link)
 
     def _on_ping(self, event: Ping, _now: Instant) -> None:
-        link = self._link(event.link)
+        link = self._links.find(event.link)
         link.data_plane().ping(event.token)
-        self._touch(link)
+        self._links.touch(link)
 
     def _on_rotate(self, event: RotateKeys, now: Instant) -> None:
-        link = self._link(event.link)
+        link = self._links.find(event.link)
         link.rotate_keys(now)
-        self._touch(link)
+        self._links.touch(link)
 
     def _on_rotate_port(self, event: RotatePort, now: Instant) -> None:
-        link = self._link(event.link)
+        link = self._links.find(event.link)
         link.rotate_port(now)
-        self._touch(link)
+        self._links.touch(link)
 
     def _on_port_opened(self, event: PortOpened, now: Instant) -> None:
-        link = self._link(event.link)
+        link = self._links.find(event.link)
         link.port_opened(event.local, event.candidates, now)
-        self._touch(link)
+        self._links.touch(link)
 
     def _on_port_refused(self, event: PortRefused, now: Instant) -> None:
-        link = self._link(event.link)
+        link = self._links.find(event.link)
         link.port_refused(event.local, now)
-        self._touch(link)
+        self._links.touch(link)
 
     def _on_disturbed(self, event: Disturbed, now: Instant) -> None:
-        link = self._link(event.link)
+        link = self._links.find(event.link)
         link.disturbed(event.paths, now)
-        self._touch(link)
+        self._links.touch(link)
 
     def _on_close(self, event: Close, now: Instant) -> None:
         if event.code >= CloseCode.TIMEOUT:
             raise LocalError(f"{event.code.name} is never sent to a peer")
-        link = self._link(event.link)
+        link = self._links.find(event.link)
         link.close(event.code, event.reason, now)
-        self._touch(link)
-
-
-def _holds(entry: tuple[Instant, int, Link]) -> bool:
-    return entry[2].agenda_at == entry[0]
+        self._links.touch(link)
 
 
 def _check_code(code: int) -> None:

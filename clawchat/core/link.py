@@ -119,8 +119,6 @@ class Link:
         self.agreement: Agreement | None = None
         self.established_at: Instant = 0
         self.timers: dict[Timer, Instant] = {}
-        self.agenda_why = ""
-        self.agenda_at: Instant | None = None  # where the endpoint's agenda holds this link
         self._config = config
         self._entropy = entropy
         self._registry = registry

@@ -187,7 +187,7 @@ class Side:
 
     def link(self, link_id: int | None = None) -> Link:
         """A link by its id; without one, the newest."""
-        links = self.endpoint._links
+        links = self.endpoint._links.by_id
         return links[list(links)[-1] if link_id is None else link_id]
 
     def transport(self, link_id: int | None = None) -> Transport:

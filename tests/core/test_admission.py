@@ -146,7 +146,7 @@ def test_forged_sources_make_one_pairing_cost_no_more_than_its_share(
             break
         pair.deliver(hello, to=pair.listener, source=source)
     assert spent.times == share(PAIRING_SHARE)
-    assert len(pair.listener.endpoint._pending) == PENDING_PER_PAIRING
+    assert len(pair.listener.endpoint._links.pending) == PENDING_PER_PAIRING
 
 
 def test_all_pairings_together_cost_no_more_than_the_endpoint_allows(

@@ -246,7 +246,7 @@ def test_a_device_that_dials_beside_a_live_link_ends_both() -> None:
 
 
 def secrets_of_links(side: Side) -> list[Secret]:
-    found = [secrets_of(link) for link in side.endpoint._links.values()]
+    found = [secrets_of(link) for link in side.endpoint._links.by_id.values()]
     assert len(found) == 2
     return [secret for secrets in found for secret in secrets if secret is not identity_of(side)]
 

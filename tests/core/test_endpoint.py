@@ -74,7 +74,7 @@ def is_hello(parcel: Parcel) -> bool:
 def phases(side: Side) -> list[object]:
     """Of every machine that an endpoint has."""
     endpoint = side.endpoint
-    links = [*endpoint._links.values(), *endpoint._pending.values()]
+    links = list(endpoint._links)
     return [endpoint._issuer.phase] + [
         (link.handshake.phase, link.life.phase, link.ratchet and link.ratchet.model.phase)
         for link in links
@@ -146,7 +146,7 @@ def test_a_changed_hello_is_dropped_wherever_it_was_changed() -> None:
         pair.deliver(hello[:at] + bytes((hello[at] ^ 1,)) + hello[at + 1 :], to=pair.listener)
     assert set(pair.listener.endpoint.drops) == {Drop.ENVELOPE}
     assert not pair.listener.sent
-    assert not pair.listener.endpoint._pending
+    assert not pair.listener.endpoint._links.pending
 
 
 def test_an_envelope_with_nonsense_inside_is_dropped() -> None:
@@ -355,10 +355,10 @@ def test_of_one_pairing_at_most_four_handshakes_are_pending_and_the_oldest_makes
     pair.network = losing(lambda parcel: parcel.to == LISTENER and not is_hello(parcel))
     pair.dial(pairing)
     pair.run_until(lambda: bool(pair.dialer.established))
-    (oldest,) = pair.listener.endpoint._pending.values()
+    (oldest,) = pair.listener.endpoint._links.pending.values()
     for number in range(PENDING_PER_PAIRING):
         knock(pair, pairing, f"attempt {number}")
-    pending = pair.listener.endpoint._pending.values()
+    pending = pair.listener.endpoint._links.pending.values()
     assert len(pending) == PENDING_PER_PAIRING
     assert oldest not in pending
     assert oldest.transport is None
@@ -369,12 +369,12 @@ def test_so_many_handshakes_may_be_pending_in_all_and_the_rest_is_busy() -> None
     pairings = [pairing_of(pair.publish()) for _ in range(2)]
     for number in range(5):
         knock(pair, pairings[number % 2], f"attempt {number}")
-    assert len(pair.listener.endpoint._pending) == 3
+    assert len(pair.listener.endpoint._links.pending) == 3
     assert pair.listener.endpoint.drops == {Drop.BUSY: 2}
     pair.run(PENDING_LIFE)
-    assert not pair.listener.endpoint._pending
+    assert not pair.listener.endpoint._links.pending
     knock(pair, pairings[0], "later")
-    assert len(pair.listener.endpoint._pending) == 1
+    assert len(pair.listener.endpoint._links.pending) == 1
 
 
 def test_while_a_pairing_is_written_no_other_handshake_of_it_is_begun_or_proved() -> None:
@@ -400,11 +400,11 @@ def test_a_packet_for_a_second_handshake_waits_while_the_first_is_written() -> N
     other.network = pair.network
     other.dial(pairing)
     other.run_until(lambda: bool(other.dialer.established))
-    assert len(pair.listener.endpoint._pending) == 2
+    assert len(pair.listener.endpoint._links.pending) == 2
     pair.listener.disk.delay_ns = None
     pair.say(pair.dialer, frames.PING)
     pair.deliver(pair.parcels[-1].data, to=pair.listener, source=DIALER)
-    assert len(pair.listener.endpoint._pending) == 0
+    assert len(pair.listener.endpoint._links.pending) == 0
     other.say(other.dialer, frames.PING)
     pair.deliver(other.parcels[-1].data, to=pair.listener, source=DIALER)
     assert pair.listener.endpoint.drops == {Drop.STRANGER: 1}
@@ -565,9 +565,9 @@ def test_forgetting_also_ends_an_answered_hello() -> None:
     pair.network = losing(lambda parcel: parcel.to == LISTENER and not is_hello(parcel))
     pair.dial()
     pair.run(SECOND)
-    assert pair.listener.endpoint._pending
+    assert pair.listener.endpoint._links.pending
     pair.do(pair.listener, Forget(pair.listener.pairing.file_id))
-    assert not pair.listener.endpoint._pending
+    assert not pair.listener.endpoint._links.pending
     pair.network = calm
     pair.run(5 * SECOND)
     assert len(pair.listener.established) == 1

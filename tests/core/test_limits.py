@@ -13,7 +13,7 @@ from itertools import count
 
 import pytest
 
-from clawchat.core import endpoint as endpoint_module
+from clawchat.core import agenda as agenda_module
 from clawchat.core.actions import Closed, PathChanged, StreamsGranted, Transmit
 from clawchat.core.config import DEFAULT_LIMITS, FOLLOW_EVERY
 from clawchat.core.credential import Address, Path
@@ -34,7 +34,7 @@ GROWTH_MAX = 48 << 10  # bytes: what caches and lists may still gain in the seco
 
 
 def transport_of(linked: Linked) -> Transport:
-    transport = linked.endpoint._links[linked.link].transport
+    transport = linked.endpoint._links.by_id[linked.link].transport
     assert transport is not None, "the link closed"
     return transport
 
@@ -143,7 +143,7 @@ def test_a_flood_leaves_nothing_behind_that_grows(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery_module, "FLIGHT_KEPT_MAX", 64)
-    monkeypatch.setattr(endpoint_module, "AGENDA_SPARE", 16)
+    monkeypatch.setattr(agenda_module, "SPARE", 16)
     flood, puppet_is_dialer = FLOODS[name]
     linked = puppet_dials() if puppet_is_dialer else puppet_listens()
     linked.do(Write(linked.link, theirs(1, dialer=not puppet_is_dialer), bytes(5000), False))
@@ -265,7 +265,7 @@ def test_a_stream_in_too_many_pieces_closes_the_link() -> None:
 
 
 def test_a_busy_link_does_not_fill_the_agenda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "AGENDA_SPARE", 16)
+    monkeypatch.setattr(agenda_module, "SPARE", 16)
     linked = puppet_dials()
     for _ in range(100):
         newest = linked.puppet.largest
@@ -273,7 +273,7 @@ def test_a_busy_link_does_not_fill_the_agenda(monkeypatch: pytest.MonkeyPatch) -
         for payload in (known + frames.encode_datagram(b"x"), frames.encode_datagram(b"x")):
             linked.hear(linked.puppet.seal(payload))
             linked.wait(30 * MILLISECOND)
-    assert len(linked.endpoint._agenda) <= 16 + 2 + 1
+    assert len(linked.endpoint._links._agenda) <= 16 + 2 + 1
     deadline = linked.endpoint.deadline
     assert deadline is not None
     assert deadline.at > linked.now

@@ -595,12 +595,12 @@ def test_a_pending_handshake_that_lapses_leaves_no_key_and_no_route() -> None:
     pair.dial(pairing_of(pair.publish()))
     pair.run(SECOND)
     pair.network = dead
-    (pending,) = pair.listener.endpoint._pending.values()
+    (pending,) = pair.listener.endpoint._links.pending.values()
     agreement = pending.agreement
     assert agreement is not None
     pair.run(40 * SECOND)
     assert agreement.root.wiped
-    assert not pair.listener.endpoint._pending
+    assert not pair.listener.endpoint._links.pending
     assert not pair.listener.endpoint._registry.routes
 
 

@@ -61,7 +61,7 @@ def says(pair: Pair, side: Side, *messages: PortRotate) -> None:
     """On the control stream, whatever the side's own machine thinks of it."""
     for message in messages:
         side.transport().send_control(message)
-    side.endpoint._touch(side.link())
+    side.endpoint._links.touch(side.link())
     pair.flush(side)
 
 

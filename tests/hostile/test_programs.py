@@ -56,7 +56,7 @@ def ends(played: session.Session, *, dialer: bool) -> None:
     patience = 100 * SECOND if dialer else 25 * HOUR
     linked.wait(DECLARING_LASTS + patience, looks_max=100_000)
     assert not linked.endpoint.links
-    assert not linked.endpoint._pending
+    assert not linked.endpoint._links.pending
     assert not linked.endpoint._registry.routes, "keys of a link that is over"
     ended = [notice for notice in linked.notices if isinstance(notice, Closed)]
     assert len(ended) <= 1

@@ -198,7 +198,7 @@ def _links(endpoint: Driven) -> list[Link]:
         endpoint = endpoint.inside
     if not isinstance(endpoint, Endpoint):
         return []
-    return [*endpoint._links.values(), *endpoint._pending.values()]
+    return list(endpoint._links)
 
 
 def _mark(link: Link) -> _Mark:
@@ -268,7 +268,7 @@ def keys_left(endpoint: Driven, file_id: bytes) -> tuple[list[str], set[int]]:
     found += ["hint" for owner, _ in registry.hints.values() if owner == file_id]
     found += ["write" for _, pairing in registry.saving.values() if pairing.file_id == file_id]
     packets: set[int] = set()
-    for link in (*endpoint._links.values(), *endpoint._pending.values()):
+    for link in endpoint._links:
         if link.file_id == file_id:
             if link.transport is not None:
                 packets.add(link.id)

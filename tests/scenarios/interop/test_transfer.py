@@ -128,7 +128,7 @@ def run_cubic(pair: Pair) -> None:
     far = pair.far_end(talk)
     endpoint = pair.listener.endpoint
     assert isinstance(endpoint, Endpoint)
-    transport = endpoint._link(far.link).transport
+    transport = endpoint._links.find(far.link).transport
     assert transport is not None
     transport.recovery.congestion = Cubic(transport.mtu.size)
 
