@@ -14,6 +14,7 @@ Left to others: exit codes and wording for the terminal (`clawchat.cli`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum, IntEnum, unique
 from typing import Final
 
@@ -174,12 +175,18 @@ class LinkClosed(ClawChatError):
 
 def lasting_cause(error: BaseException) -> LinkClosed | None:
     """The end of a link that no patience mends, somewhere behind `error`."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in causes(error):
         if isinstance(cause, LinkClosed) and cause.code in LASTING:
             return cause
-        cause = cause.__cause__ or cause.__context__
     return None
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """`error`, what it came from, what that came from, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 # --- files and settings of the user -----------------------------------------------------------

@@ -21,12 +21,12 @@ from clawchat.apps.problems import ProblemError
 from clawchat.cli import options
 from clawchat.cli.device import the_link
 from clawchat.cli.exit_codes import ExitCode
-from clawchat.cli.failures import AgentTrouble, Cancelled, NoLink, Usage
+from clawchat.cli.failures import AgentTrouble, Cancelled, NoLink, Usage, exit_code
 from clawchat.cli.prompt import PlainPrompt, Prompt, open_prompt
 from clawchat.cli.shared_link import SharedLink
-from clawchat.cli.talk import LAST, agent_client, find_conversation, plainly
+from clawchat.cli.talk import LAST, Sending, agent_client, find_conversation, plainly
 from clawchat.cli.terminal import describe, harmless, one_line
-from clawchat.errors import LinkClosed
+from clawchat.errors import LASTING, LinkClosed
 
 SHOWN_AT_START = 6  # messages
 SHOWN_BY_HISTORY = 30
@@ -148,13 +148,16 @@ class Chat:
     # --- what is said ---------------------------------------------------------------------------
 
     async def _say(self, text: str) -> None:
+        sending = Sending()
         try:
-            with plainly():
+            async with plainly(self._link, sending):
                 if self._conversation is None:
                     self._conversation = await self._client.create_conversation()
-                await self._follow(self._client.send(self._conversation.id, text))
+                sending.look = self._look(self._conversation)
+                sending.events = self._client.send(self._conversation.id, text)
+                await self._follow(sending.events)
         except (AgentTrouble, NoLink) as error:
-            self._failed(str(error))
+            self._failed(str(error), exit_code(error))
         except LinkClosed:  # for good: the chat ends, and says why
             self._prompt.reply_over()
             raise
@@ -198,11 +201,14 @@ class Chat:
         elif isinstance(event, RunCancelled):
             self._prompt.note("[cancelled]")
 
-    def _failed(self, text: str) -> None:
+    def _failed(self, text: str, code: ExitCode = ExitCode.AGENT) -> None:
         self._prompt.reply_over()
         self._prompt.note(f"clawchat: {text}")
         if self._plain:
-            self._code = ExitCode.AGENT
+            self._code = code
+
+    def _look(self, conversation: Conversation) -> str:
+        return f"`clawchat chat -c {conversation.id}`" if self._plain else "/history"
 
     # --- what is asked for ----------------------------------------------------------------------
 
@@ -212,10 +218,12 @@ class Chat:
         if name in ("quit", "exit", "q"):
             return False
         try:
-            with plainly():
+            async with plainly(self._link):
                 await self._known_command(name, rest.strip())
-        except (AgentTrouble, NoLink) as error:
-            self._failed(str(error))
+        except (AgentTrouble, NoLink, LinkClosed) as error:
+            if isinstance(error, LinkClosed) and error.code in LASTING:
+                raise
+            self._failed(str(error), exit_code(error))
         return True
 
     async def _known_command(self, name: str, rest: str) -> None:

@@ -31,8 +31,10 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.FAILURE: "anything that has no number of its own; `CLAWCHAT_DEBUG=1` shows more",
     ExitCode.USAGE: "an option or argument cannot be used",
     ExitCode.NOT_PAIRED: "this device is not paired yet, or not with the peer that was named",
-    ExitCode.NO_LINK: "the peer did not answer, or the link was lost and did not come back",
-    ExitCode.AGENT: "the link is fine, but the agent is down or its reply ended in an error",
+    ExitCode.NO_LINK: "the peer did not answer, or the link was lost and did not come back; "
+    "stderr says how far a message came",
+    ExitCode.AGENT: "the link is fine, but the agent is down or silent, or its reply ended in an "
+    "error",
     ExitCode.BOOTSTRAP: "the bootstrap file or its key cannot be used",
     ExitCode.STORE: "a folder of ClawChat cannot be read or written, or is damaged",
     ExitCode.IN_USE: "a port or a folder is in use by another process",

@@ -148,15 +148,17 @@ class Holder:
     async def _keep(self, persistent: bool, task_status: trio.TaskStatus[None]) -> None:
         pause = PAUSE_FIRST
         established = False
+        told = ""  # the same trouble every minute of a night needs no second line
         while True:
             try:
                 async with self._dial() as link:
+                    await self._set(link)
                     if established:
                         self._tell(f"the link to {one_line(self.name)} is back")
                     else:
                         established = True
                         task_status.started()
-                    pause = PAUSE_FIRST
+                    pause, told = PAUSE_FIRST, ""
                     closed = await self._lend(link)
                 raise LinkClosed(closed.code, _why(closed), by_peer=closed.by_peer)
             except (LinkClosed, OSError) as error:
@@ -165,13 +167,15 @@ class Holder:
                 if hopeless or not (established or persistent):
                     raise
                 lost = "lost the link" if pause == PAUSE_FIRST and established else "no link"
-                self._tell(f"{lost} to {one_line(self.name)}: {one_line(str(error))}; trying again")
+                trouble = f"{lost} to {one_line(self.name)}: {one_line(str(error))}; trying again"
+                if trouble != told:
+                    self._tell(trouble)
+                told = trouble
             await trio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - not a secret
             pause = min(pause * 2, PAUSE_MAX)
 
     async def _lend(self, link: Link) -> Closed:
-        """Lend the link until it ends."""
-        await self._set(link)
+        """Lend the link, which is there, until it ends."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._report, link)
             closed = await link.wait_closed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Any
 
+import httpx2
 import trio
 from cyclopts import Parameter
 
@@ -14,7 +15,7 @@ from clawchat.apps.problems import ProblemError
 from clawchat.cli.device import the_link
 from clawchat.cli.failures import AgentTrouble, Cancelled, Usage
 from clawchat.cli.options import Json, NoShape, PeerName, StateDir
-from clawchat.cli.talk import agent_client, find_conversation
+from clawchat.cli.talk import Sending, agent_client, find_conversation
 from clawchat.cli.terminal import harmless, put, put_json, say, stdin_is_terminal
 from clawchat.cli.until_stopped import until_stopped
 
@@ -41,14 +42,17 @@ async def send(
     """Send, and print the reply as it comes."""
     message = await _message(text)
     last: LastEvent | None = None
+    sending = Sending()
     async with (
         until_stopped(),
         the_link(state_dir, peer, say) as link,
-        agent_client(link, shaped=not no_shape) as client,
+        agent_client(link, sending, shaped=not no_shape) as client,
     ):
         found = await find_conversation(client, conversation)
         where = found or await client.create_conversation()
+        sending.look = f"`clawchat chat -c {where.id}`"
         async with client.send(where.id, message) as events:
+            sending.events = events
             last = await _print(client, events, json=json)
         if json:
             put_json(_as_json(last, where.id, events.run))
@@ -95,16 +99,18 @@ async def _print(client: AgentClient, events: RunEvents, *, json: bool) -> LastE
         raise AgentTrouble("the reply ended without saying how: ask for it with `clawchat chat`")
     except trio.Cancelled:
         if events.run is not None:
-            with trio.move_on_after(CANCEL_SECONDS, shield=True):
-                await _give_up(client, events.run)
+            await _give_up(client, events.run)
         raise
 
 
 async def _give_up(client: AgentClient, run: str) -> None:
-    try:
-        await client.cancel(run)
-    except (ProblemError, OSError):
-        say("the agent could not be told to stop; it goes on with the reply")
+    with trio.move_on_after(CANCEL_SECONDS, shield=True):
+        try:
+            await client.cancel(run)
+            return
+        except (ProblemError, httpx2.TransportError):
+            pass
+    say("the agent could not be told to stop; it goes on with the reply")
 
 
 def _as_json(last: LastEvent, conversation: str, run: str | None) -> dict[str, Any]:

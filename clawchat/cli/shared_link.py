@@ -42,7 +42,7 @@ class SharedLink:
         self._dial = dial
         self._socket = socket
         self._lock = lock
-        self._tell = tell
+        self.tell = tell  # the user
         self._nursery = nursery
         self._holder: Holder | None = None
         self._hopeless: LinkClosed | None = None
@@ -96,7 +96,7 @@ class SharedLink:
 
     async def _hold(self, lock: ExitStack) -> Holder:
         """Become the holder; return once the link is up, or raise why it is not."""
-        holder = self._holder = Holder(self.name, self._dial, self._socket, self._tell)
+        holder = self._holder = Holder(self.name, self._dial, self._socket, self.tell)
         outcome: list[ClawChatError | OSError] = []
 
         async def hold(task_status: trio.TaskStatus[None]) -> None:
@@ -107,7 +107,7 @@ class SharedLink:
                 if isinstance(error, LinkClosed) and error.code in LASTING:
                     self._hopeless = error
                     if up:
-                        self._tell(f"lost the link to {one_line(self.name)}: {explain(error)}")
+                        self.tell(f"lost the link to {one_line(self.name)}: {explain(error)}")
             finally:
                 self._holder = None
                 lock.close()

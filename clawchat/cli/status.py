@@ -97,11 +97,10 @@ def _trim(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _agent(link: SharedLink) -> dict[str, Any]:
-    from clawchat.cli.talk import agent_client, plainly
+    from clawchat.cli.talk import agent_client
 
     async with agent_client(link, shaped=False) as client:
-        with plainly():
-            info = await client.agent()
+        info = await client.agent()
     return {"provider": info.provider, "model": info.model}
 
 
@@ -160,7 +159,8 @@ def _peer_lines(peer: dict[str, Any]) -> list[str]:
 
 
 def _times(changes: int) -> str:
-    return "as from the start" if not changes else f"changed {changes} times"
+    times = "once" if changes == 1 else f"{changes} times"
+    return f"changed {times}" if changes else "as from the start"
 
 
 def _serving_lines(serving: dict[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -123,17 +123,20 @@ class FakeLink:
 class FakeNetwork:
     """Dials `FakeLink`s, unless it was told to fail."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, make: Callable[[trio.Nursery], FakeLink] = FakeLink
+    ) -> None:
         self.links: list[FakeLink] = []
         self.trouble: list[Exception] = []
         self._nursery = nursery
+        self._make = make
 
     @asynccontextmanager
     async def dial(self) -> AsyncIterator[FakeLink]:
         await trio.lowlevel.checkpoint()
         if self.trouble:
             raise self.trouble.pop(0)
-        link = FakeLink(self._nursery)
+        link = self._make(self._nursery)
         self.links.append(link)
         try:
             yield link

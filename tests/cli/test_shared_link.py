@@ -125,6 +125,21 @@ async def test_a_first_attempt_that_fails_says_why_and_frees_the_lock(device: De
         assert await ask_echo(link, b"again") == b"AGAIN"
 
 
+async def test_the_first_command_finds_its_own_link_up(device: Device) -> None:
+    async with device.command() as link:
+        assert (await link.ask({"verb": "status"}))["link"] == "up"
+
+
+async def test_a_listener_that_stays_away_is_told_of_once(device: Device, quick: None) -> None:
+    async with device.command() as link:
+        await ask_echo(link, b"one")
+        device.network.trouble = [TIMEOUT] * 4
+        device.network.links[0].die()
+        with trio.fail_after(5):
+            assert await ask_echo(link, b"two") == b"TWO"
+    assert len(device.told) == 3, device.told
+
+
 async def test_a_damaged_store_is_reported_as_such(device: Device) -> None:
     device.network.trouble = [StoreError("pairing.json is damaged")]
     async with device.command() as link:

@@ -17,6 +17,7 @@ from attrs import frozen
 
 from clawchat.errors import UserError
 
+USUAL_PORT: Final = 55556
 HEALTH_SECONDS: Final = 1.0  # a local agent answers within milliseconds; a user waits for this
 ANSWER_MAX: Final = 4096  # bytes of a health answer that are looked at
 
@@ -36,6 +37,11 @@ class AgentAddress:
     def authority(self) -> str:
         """As in a Host header."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def command(self) -> str:
+        """What starts an agent there."""
+        return "clawchat agent" + ("" if self.port == USUAL_PORT else f" --port {self.port}")
 
     def __str__(self) -> str:
         return f"http://{self.authority}"
@@ -81,9 +87,8 @@ async def check_agent(agent: AgentAddress, *, seconds: float = HEALTH_SECONDS) -
             reason = getattr(error, "strerror", None) or "nothing listens there"
         except h11.RemoteProtocolError:
             reason = "what listens there does not speak HTTP"
-    port = "" if agent.port == 55556 else f" --port {agent.port}"
     raise AgentUnreachable(
-        f"no agent answers at {agent} ({reason}). Start one with: clawchat agent{port}"
+        f"no agent answers at {agent} ({reason}). Start one with: {agent.command}"
     )
 
 

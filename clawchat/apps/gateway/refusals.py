@@ -33,7 +33,7 @@ def agent_down(agent: AgentAddress) -> Problem:
         title="The agent is not running",
         status=503,
         detail=f"Your machine is reached, but nothing answers at {agent} on it.",
-        next="Start it there with: clawchat agent",
+        next=f"Start it there with: {agent.command}",
     )
 
 
