@@ -11,54 +11,22 @@ import asyncio
 import json
 import ssl
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from aioquic.asyncio import QuicConnectionProtocol, connect, serve
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import HandshakeCompleted, QuicEvent
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from bench.certificate import certificate
 from bench.memory import resident_bytes
 
 IN_FLIGHT = 8
 BULK = b"b"  # the first byte of a stream says what it is for
 ECHO = b"e"
 TASKS: set[asyncio.Task[None]] = set()
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "cert.pem", folder / "key.pem"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return paths
 
 
 def on_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -89,19 +57,17 @@ def settings(datagram: int, *, client: bool) -> QuicConfiguration:
 
 
 async def listen(datagram: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        certificate, key = make_certificate(Path(folder))
-        made = settings(datagram, client=False)
-        made.load_cert_chain(certificate, key)
-        server = await serve("127.0.0.1", 0, configuration=made, stream_handler=on_stream)
-        transport = server._transport
-        assert transport is not None
-        print(transport.get_extra_info("sockname")[1], flush=True)
-        loop = asyncio.get_running_loop()
-        while order := await loop.run_in_executor(None, sys.stdin.readline):
-            if order.strip() == "rss":
-                print(resident_bytes(), flush=True)
-        server.close()
+    made = settings(datagram, client=False)
+    made.certificate, made.private_key = certificate()
+    server = await serve("127.0.0.1", 0, configuration=made, stream_handler=on_stream)
+    transport = server._transport
+    assert transport is not None
+    print(transport.get_extra_info("sockname")[1], flush=True)
+    loop = asyncio.get_running_loop()
+    while order := await loop.run_in_executor(None, sys.stdin.readline):
+        if order.strip() == "rss":
+            print(resident_bytes(), flush=True)
+    server.close()
 
 
 @asynccontextmanager

@@ -12,8 +12,6 @@ from __future__ import annotations
 import ssl
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from functools import cache
 from itertools import groupby
 from math import ceil
 from typing import Any
@@ -21,11 +19,8 @@ from typing import Any
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import HandshakeCompleted, StreamDataReceived
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from bench.certificate import certificate
 from clawchat.core.actions import Action, LinkStats, Transmit
 from clawchat.core.credential import Address, Path
 from clawchat.core.events import DatagramReceived, Event
@@ -33,25 +28,6 @@ from clawchat.core.instant import SECOND, Deadline, Instant
 from clawchat.errors import Drop
 
 IDLE_S = 3600.0
-
-
-@cache
-def certificate() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """One self-signed P-256 certificate for all runs; the client does not check it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    return made, key
 
 
 def configuration(*, client: bool, **settings: object) -> Any:  # noqa: ANN401

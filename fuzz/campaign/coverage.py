@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from clawchat.core.table import Table
+from clawchat.drivers.simulator.many import Pair
 from clawchat.drivers.simulator.shoulder import Row
-from fuzz.campaign.tally import Pair, Tally
+from fuzz.campaign.tally import Tally
 from spec.machines import tables
 
 

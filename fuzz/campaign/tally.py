@@ -22,7 +22,7 @@ from typing import Any
 from attrs import define, field
 
 from clawchat.core.instant import SECOND
-from clawchat.drivers.simulator.many import Outcome
+from clawchat.drivers.simulator.many import Outcome, Pair, Totals
 from clawchat.drivers.simulator.shoulder import Row
 
 FORMAT = 1
@@ -31,43 +31,19 @@ HEAD = (
     "| CPU time | broken |\n|---|---|---|---|---|---|---|---|---|---|---|"
 )
 ADDED = ("worlds", "virtual_ns", "datagrams", "established", "rotations", "delivered", "cpu_s")
-Pair = tuple[Row, Row]
 
 
 @define(slots=False)
-class Tally:
-    """Everything of one plan. `seeds` are disjoint (first, end); `cpu_s` is of all processes."""
+class Tally(Totals):
+    """Totals that know which code made them and of which seeds: disjoint (first, end)."""
 
-    plan: str
     commits: list[str] = field(factory=list)
     seeds: list[tuple[int, int]] = field(factory=list)
-    worlds: int = 0
-    virtual_ns: int = 0
-    datagrams: int = 0
-    established: int = 0
-    rotations: int = 0
-    delivered: int = 0
-    cpu_s: float = 0.0
-    rows: Counter[Row] = field(factory=Counter)
-    pairs: Counter[Pair] = field(factory=Counter)
-    broken: dict[int, str] = field(factory=dict)
 
     def add(self, outcome: Outcome) -> bool:
-        """Count one world; whether it took a row or a pair of rows that none before it took."""
-        new = not (self.rows.keys() >= outcome.rows.keys())
-        new = new or not (self.pairs.keys() >= outcome.pairs.keys())
-        self.worlds += 1
-        self.virtual_ns += outcome.virtual_ns
-        self.datagrams += outcome.datagrams
-        self.established += outcome.established
-        self.rotations += outcome.rotations
-        self.delivered += outcome.delivered
-        self.cpu_s += outcome.cpu_s
-        self.rows.update(outcome.rows)
-        self.pairs.update(outcome.pairs)
+        """Count one world and its seed; whether it took a row or a pair that none before took."""
+        new = super().add(outcome)
         self._count(outcome.seed, outcome.seed + 1)
-        if outcome.trouble:
-            self.broken[outcome.seed] = outcome.trouble
         return new
 
     def merge(self, other: Tally) -> None:

@@ -35,13 +35,27 @@ from spec.models.spin import Outcome, missing, verify
 
 
 @frozen
+class World:
+    """What `model` says in Promela of `machines`, and of what is around them."""
+
+    machines: tuple[Machine, ...]
+    model: Callable[..., str]
+
+
+HANDSHAKE: Final = World(handshake.MACHINES, handshake.model)
+ROTATION: Final = World(rotation.MACHINES, rotation.model)
+CLOSING: Final = World(closing.MACHINES, closing.model)
+COMPROMISE: Final = World(compromise.MACHINES, compromise.model)
+PORTS: Final = World(ports.MACHINES, ports.model)
+
+
+@frozen
 class Property:
     """`needs`: rows without each of which it must fail. `holds=False` is a known limit."""
 
     name: str
     says: str
-    machines: tuple[Machine, ...]
-    model: Callable[..., str]
+    world: World
     goal: str
     needs: tuple[Row[Any], ...] = ()
     holds: bool = True
@@ -57,8 +71,7 @@ PROPERTIES: Final = (
     Property(
         "established",
         "a link that can talk gets established, after any crashes, losses and failed writes",
-        handshake.MACHINES,
-        handshake.model,
+        HANDSHAKE,
         handshake.ESTABLISHED,
         (
             only(dialing.TABLE, "PROVING", dialing.DialLapsed),
@@ -68,8 +81,7 @@ PROPERTIES: Final = (
     Property(
         "rotation-ends",
         "a rotation ends, with both sides on the same epoch and no other key left",
-        rotation.MACHINES,
-        rotation.model,
+        ROTATION,
         rotation.ENDS,
         (
             only(rotating_keys.DIALER, "SWITCHED", rotating_keys.NewEpochHeard),
@@ -80,8 +92,7 @@ PROPERTIES: Final = (
         "rotation-asked",
         "a rotation that the listener asks for happens, and so does one that a user asks for while "
         "the keys of the last are still kept",
-        rotation.MACHINES,
-        rotation.model,
+        ROTATION,
         rotation.HAPPENS,
         (
             only(rotating_keys.DIALER, "SETTLING", rotating_keys.RotationDue),
@@ -91,8 +102,7 @@ PROPERTIES: Final = (
     Property(
         "both-end",
         "once one side of a link is over, so is the other; each application is told once",
-        closing.MACHINES,
-        closing.model,
+        CLOSING,
         closing.BOTH_END,
         (
             only(established.TABLE, "CLOSING", established.ClosingOver),
@@ -102,24 +112,21 @@ PROPERTIES: Final = (
     Property(
         "destroyed",
         "whoever declared a compromise or was told of one has nothing left in the end",
-        compromise.MACHINES,
-        compromise.model,
+        COMPROMISE,
         compromise.DESTROYED,
         (only(compromised.TABLE, "DECLARING", compromised.PatienceOver),),
     ),
     Property(
         "heard",
         "a declarer's peer hears of it, if the network lets them talk",
-        compromise.MACHINES,
-        compromise.model,
+        COMPROMISE,
         compromise.HEARD,
         (only(compromised.TABLE, "DECLARING", compromised.SayAgain),),
     ),
     Property(
         "ports-end",
         "a move to another port ends at both sides, also when both begin, and leaves one socket",
-        ports.MACHINES,
-        ports.model,
+        PORTS,
         ports.END,
         (
             only(rotating_ports.TABLE, "MOVING", rotating_ports.MoveLapsed),
@@ -129,8 +136,7 @@ PROPERTIES: Final = (
     Property(
         "dialer-moves",
         "a dialer's move that the NATs allow gets through, whatever the listener began",
-        ports.MACHINES,
-        ports.model,
+        PORTS,
         ports.DIALER_MOVES,
         (only(rotating_ports.TABLE, "MOVING", rotating_ports.MoveProved),),
     ),
@@ -155,10 +161,11 @@ class Check:
 
     def run(self) -> Outcome:
         """Raises `RuntimeError` when Spin gives no verdict."""
-        machines = self.claim.machines
+        world = self.claim.world
+        machines = world.machines
         if self.without is not None:
             machines = tuple(machine.without(self.without) for machine in machines)
-        return verify(self.claim.model(*machines, goal=self.claim.goal))
+        return verify(world.model(*machines, goal=self.claim.goal))
 
 
 def checks() -> Iterator[Check]:
@@ -173,7 +180,7 @@ def sweep() -> Iterator[Check]:
     """Every property that holds, without each row of its tables."""
     for prop in PROPERTIES:
         if prop.holds:
-            for machine in prop.machines:
+            for machine in prop.world.machines:
                 yield from (Check(prop, row) for row in machine.rows)
 
 
@@ -217,7 +224,7 @@ def main() -> int:
     if arguments.promela:
         for prop in PROPERTIES:
             if prop.name in chosen:
-                print(prop.model(*prop.machines, goal=prop.goal))
+                print(prop.world.model(*prop.world.machines, goal=prop.goal))
         return 0
     if missing():
         print(f"not installed: {', '.join(missing())} (Debian: apt-get install spin gcc)")

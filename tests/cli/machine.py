@@ -12,7 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from clawchat.cli.bootstrap_key import new_key
+
 SECONDS = 30.0  # for anything to happen; a loaded machine is slow
+KEY = new_key()  # the bootstrap key of all machines of the fixtures
 
 
 class Machine:
@@ -111,3 +114,37 @@ class Background:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(SECONDS)
+
+
+# --- what nearly every conversation begins with -----------------------------------------------
+
+
+def serving(server: Machine) -> Background:
+    """A listener on the loopback address."""
+    serve = server.start("serve", "--ip", "127.0.0.1")
+    serve.wait_for("listening on")
+    return serve
+
+
+def published(server: Machine) -> Path:
+    """The bootstrap file that it publishes."""
+    return server.home / "state" / "listener" / "clawchat-current.sec"
+
+
+def pair(device: Machine, file: Path, name: str = "home") -> None:
+    """Redeem a bootstrap file."""
+    done = device.run("connect", str(file), "--once", "--name", name)
+    assert done.returncode == 0, done.stderr
+
+
+def paired(server: Machine, device: Machine) -> Background:
+    """A listener, and a device that is paired with it and holds no link."""
+    serve = serving(server)
+    serve.wait_for("bootstrap file published")
+    pair(device, published(server))
+    return serve
+
+
+def pairings(machine: Machine, role: str) -> list[Path]:
+    """What the machine has stored of its pairings as `device` or as `listener`."""
+    return sorted((machine.home / "state" / role / "pairings").glob("*.json"))

@@ -7,31 +7,11 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from clawchat.cli.bootstrap_key import new_key
-from tests.cli.machine import Machine
-
-KEY = new_key()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Machine]:
-    with Machine(tmp_path / "server", CLAWCHAT_BOOTSTRAP_KEY=KEY) as machine:
-        yield machine
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Iterator[Machine]:
-    with Machine(tmp_path / "device", CLAWCHAT_BOOTSTRAP_KEY=KEY) as machine:
-        yield machine
-
-
-def published(server: Machine) -> Path:
-    return server.home / "state" / "listener" / "clawchat-current.sec"
+from tests.cli.machine import KEY, Machine, paired, published
 
 
 def test_demo_says_something_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -112,9 +92,7 @@ def test_a_device_pairs_and_every_command_uses_the_link(server: Machine, device:
 def test_a_second_device_gets_a_file_of_its_own(
     server: Machine, device: Machine, tmp_path: Path
 ) -> None:
-    serve = server.start("serve", "--ip", "127.0.0.1")
-    serve.wait_for("bootstrap file published")
-    assert device.run("connect", str(published(server)), "--once").returncode == 0
+    serve = paired(server, device)
     serve.wait_for("device paired")
     made = server.run("sec", "new")
     assert made.returncode == 0, made.stderr
@@ -157,9 +135,7 @@ def test_a_device_finds_its_listener_again_after_both_restarted(
 
 
 def test_two_terminals_at_once_make_one_link(server: Machine, device: Machine) -> None:
-    serve = server.start("serve", "--ip", "127.0.0.1")
-    serve.wait_for("bootstrap file published")
-    assert device.run("connect", str(published(server)), "--once").returncode == 0
+    serve = paired(server, device)
     sends = [device.start("send", f"{word} " * 40) for word in ("one", "two", "three")]
     for send, word in zip(sends, ("one", "two", "three"), strict=True):
         assert send.process.wait(30) == 0, send.said
@@ -188,9 +164,7 @@ def test_an_agent_that_died_is_told_apart_from_a_lost_link(
 def test_no_secret_is_seen_in_process_lists_folders_or_output(
     server: Machine, device: Machine
 ) -> None:
-    serve = server.start("serve", "--ip", "127.0.0.1")
-    serve.wait_for("bootstrap file published")
-    assert device.run("connect", str(published(server)), "--once").returncode == 0
+    serve = paired(server, device)
     assert KEY not in serve.said
     cmdline = Path(f"/proc/{serve.process.pid}/cmdline")
     if cmdline.exists():
@@ -203,9 +177,7 @@ def test_no_secret_is_seen_in_process_lists_folders_or_output(
 
 
 def test_a_reply_that_nobody_reads_is_no_traceback(server: Machine, device: Machine) -> None:
-    serve = server.start("serve", "--ip", "127.0.0.1")
-    serve.wait_for("bootstrap file published")
-    assert device.run("connect", str(published(server)), "--once").returncode == 0
+    paired(server, device)
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as closed:
@@ -226,9 +198,7 @@ def test_a_reply_that_nobody_reads_is_no_traceback(server: Machine, device: Mach
 
 
 def test_json_of_a_reply_is_safe_for_a_terminal(server: Machine, device: Machine) -> None:
-    serve = server.start("serve", "--ip", "127.0.0.1")
-    serve.wait_for("bootstrap file published")
-    assert device.run("connect", str(published(server)), "--once").returncode == 0
+    paired(server, device)
     hostile = "a\x1b]0;owned\x07b"
     assert device.run("send", hostile).stdout == "a␛]0;owned␇b\n"
     done = device.run("send", "--json", hostile)
@@ -239,9 +209,7 @@ def test_json_of_a_reply_is_safe_for_a_terminal(server: Machine, device: Machine
 def test_a_reply_goes_on_when_the_process_that_held_the_link_is_killed(
     server: Machine, device: Machine
 ) -> None:
-    serve = server.start("serve", "--ip", "127.0.0.1")
-    serve.wait_for("bootstrap file published")
-    assert device.run("connect", str(published(server)), "--once").returncode == 0
+    paired(server, device)
     hold = device.start("connect")
     hold.wait_for("holding the link")
     text = " ".join(map(str, range(120)))
@@ -275,10 +243,9 @@ def test_one_folder_serves_once(server: Machine) -> None:
     assert str(serve.process.pid) in second.stderr
 
 
-def test_a_port_in_use_is_named_with_its_option(server: Machine, tmp_path: Path) -> None:
+def test_a_port_in_use_is_named_with_its_option(server: Machine, other: Machine) -> None:
     serve = server.start("serve", "--ip", "127.0.0.1")
     port = serve.wait_for("listening on").rpartition(":")[2]
-    with Machine(tmp_path / "other", CLAWCHAT_BOOTSTRAP_KEY=KEY) as other:
-        done = other.run("serve", "--ip", "127.0.0.1", "--port", port)
+    done = other.run("serve", "--ip", "127.0.0.1", "--port", port)
     assert done.returncode == 8
     assert "--port" in done.stderr

@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from clawchat.cli.bootstrap_key import new_key
-from tests.cli.machine import Background, Machine
-from tests.cli.test_conversation import published
+from tests.cli.machine import Background, Machine, pair, published, serving
 
-KEY = new_key()
 NEXT_STEPS = ("clawchat devices", "clawchat devices revoke", "clawchat sec new", "clawchat panic")
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Machine]:
-    with Machine(tmp_path / "server", CLAWCHAT_BOOTSTRAP_KEY=KEY) as machine:
-        yield machine
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Iterator[Machine]:
-    with Machine(tmp_path / "device", CLAWCHAT_BOOTSTRAP_KEY=KEY) as machine:
-        yield machine
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Iterator[Machine]:
-    with Machine(tmp_path / "other", CLAWCHAT_BOOTSTRAP_KEY=KEY) as machine:
-        yield machine
-
-
-def serving(server: Machine) -> Background:
-    serve = server.start("serve", "--ip", "127.0.0.1")
-    serve.wait_for("listening on")
-    return serve
 
 
 def copied_file(server: Machine, serve: Background) -> Path:
     serve.wait_for("bootstrap file published")
     return Path(shutil.copy(published(server), server.home / "copied.sec"))
-
-
-def pair(device: Machine, file: Path) -> None:
-    done = device.run("connect", str(file), "--once", "--name", "home")
-    assert done.returncode == 0, done.stderr
 
 
 def backup(machine: Machine, role: str, *, restore: bool = False) -> None:

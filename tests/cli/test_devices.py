@@ -2,47 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from clawchat.cli.bootstrap_key import new_key
-from tests.cli.machine import Background, Machine
-from tests.cli.test_conversation import published
-
-KEY = new_key()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Machine]:
-    with Machine(tmp_path / "server", CLAWCHAT_BOOTSTRAP_KEY=KEY) as machine:
-        yield machine
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Iterator[Machine]:
-    with Machine(tmp_path / "device", CLAWCHAT_BOOTSTRAP_KEY=KEY) as machine:
-        yield machine
-
-
-def paired(server: Machine, device: Machine) -> Background:
-    serve = server.start("serve", "--ip", "127.0.0.1")
-    serve.wait_for("bootstrap file published")
-    redeem(server, device)
-    return serve
-
-
-def redeem(server: Machine, device: Machine) -> None:
-    file = device.home / "copied.sec"
-    shutil.copy(published(server), file)
-    done = device.run("connect", str(file), "--once", "--name", "home")
-    assert done.returncode == 0, done.stderr
-
-
-def stores(machine: Machine, role: str) -> list[Path]:
-    return sorted((machine.home / "state" / role / "pairings").glob("*.json"))
+from tests.cli.machine import Machine, pair, paired, pairings, published
 
 
 def test_both_sides_list_each_other_with_what_tells_them_apart(
@@ -115,7 +77,7 @@ def test_a_revoked_device_is_told_what_happened_and_stays_out(
     serve = paired(server, device)
     holder = device.start("connect")
     holder.wait_for("linked with")
-    (kept,) = stores(server, "listener")
+    (kept,) = pairings(server, "listener")
     backup = kept.read_bytes()
     (one,) = server.json("devices")["devices"]
     told = server.json("devices", "revoke", one["name"], "--yes")
@@ -123,14 +85,14 @@ def test_a_revoked_device_is_told_what_happened_and_stays_out(
     assert holder.process.wait(20) == 4
     assert "revoked this device" in holder.said
     assert "clawchat sec new" in holder.said
-    assert stores(server, "listener") == stores(device, "device") == []
+    assert pairings(server, "listener") == pairings(device, "device") == []
     done = device.run("send", "hello?")
     assert done.returncode == 3
     assert "home was revoked by the listener" in done.stderr
     assert serve.process.poll() is None
     # Another file pairs it again; a restored backup does not.
     assert server.run("sec", "new").returncode == 0
-    redeem(server, device)
+    pair(device, published(server))
     kept.write_bytes(backup)
     assert serve.interrupt() == 0
     again = server.run("serve", "--ip", "127.0.0.1")
@@ -159,37 +121,36 @@ def test_a_device_is_revoked_while_nothing_runs(server: Machine, device: Machine
     done = server.run("devices", "revoke", one["id"][:6], "--yes")
     assert done.returncode == 0, done.stderr
     assert "not told" in done.stdout
-    assert stores(server, "listener") == []
+    assert pairings(server, "listener") == []
     serve = server.start("serve", "--ip", "127.0.0.1")
     serve.wait_for("bootstrap file published")
-    assert len(stores(device, "device")) == 1, "nobody could tell it"
+    assert len(pairings(device, "device")) == 1, "nobody could tell it"
     assert "was revoked by the listener" in server.run("devices").stderr
 
 
 def test_of_two_devices_the_one_that_is_meant_is_revoked(
-    server: Machine, device: Machine, tmp_path: Path
+    server: Machine, device: Machine, other: Machine
 ) -> None:
     paired(server, device)
-    with Machine(tmp_path / "other", CLAWCHAT_BOOTSTRAP_KEY=KEY) as other:
-        assert server.run("sec", "new").returncode == 0
-        redeem(server, other)
-        first, second = server.json("devices")["devices"]
-        assert server.run("devices", "name", first["name"], second["id"][:4]).returncode == 0
-        both = server.run("devices", "revoke", second["id"][:4], "--yes")
-        assert both.returncode == 2
-        assert first["fingerprint"] in both.stderr
-        assert second["fingerprint"] in both.stderr
-        none = server.run("devices", "revoke", "laptop", "--yes")
-        assert none.returncode == 3
-        assert second["name"] in none.stderr
-        asked = server.run("devices", "revoke", second["name"])
-        assert asked.returncode == 2
-        assert "--yes" in asked.stderr
-        assert len(stores(server, "listener")) == 2
-        assert server.run("devices", "revoke", second["name"], "--yes").returncode == 0
-        assert device.run("ping", "-c", "1").returncode == 0
-        (left,) = server.json("devices")["devices"]
-        assert left["id"] == first["id"]
+    assert server.run("sec", "new").returncode == 0
+    pair(other, published(server))
+    first, second = server.json("devices")["devices"]
+    assert server.run("devices", "name", first["name"], second["id"][:4]).returncode == 0
+    both = server.run("devices", "revoke", second["id"][:4], "--yes")
+    assert both.returncode == 2
+    assert first["fingerprint"] in both.stderr
+    assert second["fingerprint"] in both.stderr
+    none = server.run("devices", "revoke", "laptop", "--yes")
+    assert none.returncode == 3
+    assert second["name"] in none.stderr
+    asked = server.run("devices", "revoke", second["name"])
+    assert asked.returncode == 2
+    assert "--yes" in asked.stderr
+    assert len(pairings(server, "listener")) == 2
+    assert server.run("devices", "revoke", second["name"], "--yes").returncode == 0
+    assert device.run("ping", "-c", "1").returncode == 0
+    (left,) = server.json("devices")["devices"]
+    assert left["id"] == first["id"]
 
 
 def test_a_device_forgets_its_listener(server: Machine, device: Machine) -> None:
@@ -203,8 +164,8 @@ def test_a_device_forgets_its_listener(server: Machine, device: Machine) -> None
     assert done.returncode == 0, done.stderr
     assert "clawchat devices revoke" in done.stderr
     assert holder.process.wait(20) == 0
-    assert stores(device, "device") == []
-    assert len(stores(server, "listener")) == 1
+    assert pairings(device, "device") == []
+    assert len(pairings(server, "listener")) == 1
     assert "home was forgotten here" in device.run("ping").stderr
     (one,) = server.json("devices")["devices"]
     not_here = server.run("devices", "forget", one["name"], "--yes")
@@ -220,7 +181,7 @@ def test_a_device_that_pairs_anew_keeps_its_name_and_gives_up_its_old_pairing(
     (one,) = server.json("devices")["devices"]
     assert server.run("devices", "name", one["name"], "phone").returncode == 0
     assert server.run("sec", "new").returncode == 0
-    redeem(server, device)
+    pair(device, published(server))
     serve.wait_for("phone is paired anew")
     (left,) = server.json("devices")["devices"]
     assert left["name"] == "phone"

@@ -3,55 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from clawchat.cli.bootstrap_key import new_key
-from tests.cli.machine import Background, Machine
-from tests.cli.test_conversation import published
-
-KEY = new_key()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Machine]:
-    with Machine(tmp_path / "server", CLAWCHAT_BOOTSTRAP_KEY=KEY) as machine:
-        yield machine
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Iterator[Machine]:
-    with Machine(tmp_path / "device", CLAWCHAT_BOOTSTRAP_KEY=KEY) as machine:
-        yield machine
-
-
-def serving(server: Machine) -> Background:
-    serve = server.start("serve", "--ip", "127.0.0.1")
-    serve.wait_for("listening on")
-    return serve
-
-
-def pair(server: Machine, device: Machine, name: str = "home") -> None:
-    file = device.home / "copied.sec"
-    shutil.copy(published(server), file)
-    done = device.run("connect", str(file), "--once", "--name", name)
-    assert done.returncode == 0, done.stderr
-
-
-def paired(server: Machine, device: Machine) -> Background:
-    serve = serving(server)
-    serve.wait_for("bootstrap file published")
-    pair(server, device)
-    return serve
-
-
-def pairings(machine: Machine, role: str) -> list[Path]:
-    return sorted((machine.home / "state" / role / "pairings").glob("*.json"))
+from tests.cli.machine import Machine, pair, paired, pairings, published, serving
 
 
 def test_a_device_panics_over_the_link_that_another_process_holds(
@@ -163,23 +120,22 @@ def test_both_declare_at_the_same_moment(server: Machine, device: Machine) -> No
 
 
 def test_the_listener_drops_one_device_and_serves_the_other(
-    server: Machine, device: Machine, tmp_path: Path
+    server: Machine, device: Machine, other: Machine
 ) -> None:
     serve = paired(server, device)
-    with Machine(tmp_path / "other", CLAWCHAT_BOOTSTRAP_KEY=KEY) as other:
-        assert server.run("sec", "new").returncode == 0
-        pair(server, other)
-        holders = [machine.start("connect") for machine in (device, other)]
-        for holder in holders:
-            holder.wait_for("linked with")
-        told = server.json("status")["serve"]["devices"]
-        gone = told[0]
-        done = server.run("panic", "--peer", gone["id"], "--only-this-peer", "--yes")
-        assert done.returncode == 0, done.stderr + done.stdout
-        assert len(pairings(server, "listener")) == 1
-        assert sorted(len(pairings(m, "device")) for m in (device, other)) == [0, 1]
-        left = device if pairings(device, "device") else other
-        assert left.run("ping", "--count", "1").returncode == 0
+    assert server.run("sec", "new").returncode == 0
+    pair(other, published(server))
+    holders = [machine.start("connect") for machine in (device, other)]
+    for holder in holders:
+        holder.wait_for("linked with")
+    told = server.json("status")["serve"]["devices"]
+    gone = told[0]
+    done = server.run("panic", "--peer", gone["id"], "--only-this-peer", "--yes")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert len(pairings(server, "listener")) == 1
+    assert sorted(len(pairings(m, "device")) for m in (device, other)) == [0, 1]
+    left = device if pairings(device, "device") else other
+    assert left.run("ping", "--count", "1").returncode == 0
     assert serve.process.poll() is None
 
 

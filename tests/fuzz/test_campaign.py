@@ -93,7 +93,7 @@ def test_a_reason_is_the_same_whoever_it_happens_to() -> None:
 
 
 def test_tallies_are_kept_and_added_and_no_world_counts_twice(tmp_path: Path) -> None:
-    one, other = Tally("calm", ["aaa"]), Tally("calm", ["bbb"])
+    one, other = Tally("calm", commits=["aaa"]), Tally("calm", commits=["bbb"])
     for seed in (0, 1, 2, 7):
         one.add(outcome(seed))
     for seed in (3, 4):
@@ -117,7 +117,7 @@ def test_tallies_are_kept_and_added_and_no_world_counts_twice(tmp_path: Path) ->
 def test_the_sum_of_tallies_is_printed_as_a_row_of_the_readme(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    counted = Tally("calm", ["aaa"])
+    counted = Tally("calm", commits=["aaa"])
     counted.add(run_one(0, "calm"))
     tally.save(counted, tmp_path / "one")
     assert tally.main([str(tmp_path / "one"), "--rows"]) == 0

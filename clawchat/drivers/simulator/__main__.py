@@ -56,13 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_all(seeds: range, plan: str) -> int:
     """Many worlds; the exit code."""
-    totals, began = Totals(), perf_counter()
+    totals, began = Totals(plan), perf_counter()
     for outcome in run_many(seeds, plan):
         totals.add(outcome)
         if outcome.trouble:
             sys.stderr.write(f"BROKEN: {outcome.trouble}\n")
-    sys.stdout.write(f"{plan}: {totals.told(perf_counter() - began)}\n")
-    return 1 if totals.troubles else 0
+    sys.stdout.write(f"{totals.told(perf_counter() - began)}\n")
+    return 1 if totals.broken else 0
 
 
 def run(simulation: Simulation, *, trace: bool) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from time import process_time
+from typing import TypeAlias
 
 from attrs import define, field, frozen
 
@@ -22,6 +23,8 @@ from clawchat.drivers.simulator.faults import PLANS
 from clawchat.drivers.simulator.invariants import InvariantBroken
 from clawchat.drivers.simulator.shoulder import Row
 from clawchat.drivers.simulator.simulation import Simulation
+
+Pair: TypeAlias = tuple[Row, Row]
 
 
 @frozen
@@ -37,41 +40,48 @@ class Outcome:
     rotations: int
     delivered: int
     rows: dict[Row, int]
-    pairs: dict[tuple[Row, Row], int]
+    pairs: dict[Pair, int]
     cpu_s: float = field(default=0.0, eq=False)
 
 
 @define(slots=False)
 class Totals:
-    """All outcomes together."""
+    """All outcomes of one plan together. `cpu_s` is of all processes."""
 
+    plan: str
     worlds: int = 0
     virtual_ns: int = 0
     datagrams: int = 0
     established: int = 0
     rotations: int = 0
     delivered: int = 0
+    cpu_s: float = 0.0
     rows: Counter[Row] = field(factory=Counter)
-    pairs: Counter[tuple[Row, Row]] = field(factory=Counter)
-    troubles: list[Outcome] = field(factory=list)
+    pairs: Counter[Pair] = field(factory=Counter)
+    broken: dict[int, str] = field(factory=dict)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome) -> bool:
+        """Count one world; whether it took a row or a pair of rows that none before it took."""
+        new = not (self.rows.keys() >= outcome.rows.keys())
+        new = new or not (self.pairs.keys() >= outcome.pairs.keys())
         self.worlds += 1
         self.virtual_ns += outcome.virtual_ns
         self.datagrams += outcome.datagrams
         self.established += outcome.established
         self.rotations += outcome.rotations
         self.delivered += outcome.delivered
+        self.cpu_s += outcome.cpu_s
         self.rows.update(outcome.rows)
         self.pairs.update(outcome.pairs)
         if outcome.trouble:
-            self.troubles.append(outcome)
+            self.broken[outcome.seed] = outcome.trouble
+        return new
 
     def told(self, took: float) -> str:
         virtual = self.virtual_ns / SECOND
         return (
-            f"{self.worlds} worlds, {len(self.troubles)} broken; {virtual:.0f} virtual s in "
-            f"{took:.1f} s ({virtual / took:.0f} to 1); {self.established} ends of links, "
+            f"{self.plan}: {self.worlds} worlds, {len(self.broken)} broken; {virtual:.0f} virtual "
+            f"s in {took:.1f} s ({virtual / took:.0f} to 1); {self.established} ends of links, "
             f"{self.rotations} rotations, {self.datagrams} datagrams, "
             f"{self.delivered / 1e6:.1f} MB delivered and compared"
         )
