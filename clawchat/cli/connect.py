@@ -9,6 +9,7 @@ from typing import Annotated
 import trio
 from cyclopts import Parameter
 
+from clawchat.cli.bootstrap_file import outside, read_file
 from clawchat.cli.bootstrap_key import needed_key
 from clawchat.cli.device import Listener, choose, open_store, paired
 from clawchat.cli.failures import Usage
@@ -57,6 +58,7 @@ async def _redeemable(
     store: Store, file: Path, name: str | None, key_file: Path | None
 ) -> Listener:
     """The listener of a bootstrap file, which may be known already."""
+    outside(await trio.to_thread.run_sync(read_file, file), str(file))
     key = needed_key(key_file, f"open {file.name}")
     content = await trio.to_thread.run_sync(read_bootstrap, file, key)
     kept = store.get(content.file_id)

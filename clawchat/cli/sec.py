@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from clawchat.cli.bootstrap_file import outside, read_file
 from clawchat.cli.bootstrap_key import given_key, new_key, write_key
 from clawchat.cli.failures import NoLink
 from clawchat.cli.local_socket import LocalSocket, NobodyHome, Refused
@@ -17,10 +17,9 @@ from clawchat.cli.options import Json, KeyFile, SecurityDir, StateDir
 from clawchat.cli.places import SERVE_SOCKET, listener_folder
 from clawchat.cli.terminal import harmless, one_line, put, put_json, say
 from clawchat.core.actions import BootstrapContent
-from clawchat.core.crypto.bootstrap import MAGIC, BootstrapKey, Kdf, expiry_text, open_bootstrap
-from clawchat.drivers.connecting import BOOTSTRAP_FILE_MAX
+from clawchat.core.crypto.bootstrap import expiry_text, open_bootstrap
 from clawchat.drivers.peer import fingerprint
-from clawchat.errors import BootstrapError, BootstrapKeyMissing, BootstrapKeyWrong
+from clawchat.errors import BootstrapKeyMissing
 
 
 def key(
@@ -54,7 +53,10 @@ async def new(
         put_json({"path": answer["path"], "expires": answer.get("expires")})
         return
     put(f"{answer['path']}\n")
-    say("next: copy it to your other device within 10 minutes and run `clawchat connect FILE`")
+    say(
+        "next: copy it to your other device within 10 minutes and run `clawchat connect FILE`, "
+        "with the bootstrap key"
+    )
 
 
 def show(
@@ -65,8 +67,8 @@ def show(
     json: Json = False,
 ) -> None:
     """What the file holds."""
-    data = _read(file)
-    told: dict[str, Any] = {"file": str(file), "bytes": len(data), **_outside(data, str(file))}
+    data = read_file(file)
+    told: dict[str, Any] = {"file": str(file), "bytes": len(data), **outside(data, str(file))}
     key = given_key(key_file)
     if key is not None:
         content = open_bootstrap(data, key, name=str(file))
@@ -79,25 +81,6 @@ def show(
         put(f"{name.replace('_', ' '):21}{harmless(shown)}\n")
     if key is None:
         say("more can be told with the key: CLAWCHAT_BOOTSTRAP_KEY or --key-file")
-
-
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(BOOTSTRAP_FILE_MAX + 1)
-    except OSError as error:
-        raise BootstrapError(
-            f"cannot read {file}: {error.strerror or error}; check the path"
-        ) from None
-
-
-def _outside(data: bytes, name: str) -> dict[str, Any]:
-    """What needs no key. Raises a `BootstrapError` for anything but a whole bootstrap file."""
-    guess = BootstrapKey.from_base64url(new_key())
-    with suppress(BootstrapKeyWrong):  # which says that everything before the seal is in order
-        open_bootstrap(data, guess, name=name)
-    version, kdf = data[len(MAGIC)], Kdf(data[len(MAGIC) + 1])
-    return {"format": version, "sealed_with": "a key" if kdf is Kdf.KEY else "a passphrase"}
 
 
 def _inside(content: BootstrapContent, name: str) -> dict[str, Any]:

@@ -135,7 +135,7 @@ async def serve(
             )
         else:
             address, what = await _running_at(agent_url), f"at {agent_url}"
-        desk = _Desk(store, address, None if key is None else _Publisher(folder, key))
+        desk = _Desk(store, address, None if key is None else _Publisher(folder, key, key_file))
         ports = [port] if port is not None else _ports(folder)
         listener = await _listen(
             stack, store, ip, ports, advertise or [], desk.publisher, keep_port=keep_port
@@ -279,8 +279,9 @@ def own_static(store: Store) -> bytes:
 class _Publisher(Publisher):
     """Publishes, and tells the user what to do with the file."""
 
-    def __init__(self, folder: Path, key: BootstrapKey) -> None:
+    def __init__(self, folder: Path, key: BootstrapKey, key_file: Path | None) -> None:
         super().__init__(folder, key)
+        self._key_file = key_file
         self.current: BootstrapContent | None = None
         self._held_back: list[str] | None = []  # until the listener has introduced itself
 
@@ -308,10 +309,20 @@ class _Publisher(Publisher):
         self._tell(
             f"bootstrap file published: {path}",
             f"  valid until {until}; says that this listener is at {where}",
-            "  next: copy it to your other device and run there",
-            f"    clawchat connect {path.name}",
+            *self._next(path.name),
         )
         return path
+
+    def _next(self, name: str) -> tuple[str, str]:
+        """The other device needs both, the file and the key."""
+        if self._key_file is None:
+            told = "  next: copy it to your other device and run there, with the same bootstrap key"
+            return told, f"    clawchat connect {name}"
+        key = one_line(self._key_file.name)
+        return (
+            f"  next: copy it and the key, {key}, to your other device and run there",
+            f"    clawchat connect {name} --key-file {key}",
+        )
 
     def withdraw(self) -> None:
         super().withdraw()

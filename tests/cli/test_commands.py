@@ -115,6 +115,17 @@ def test_serve_without_a_key_says_every_way_to_give_one(
         assert way in told
 
 
+def test_what_is_no_bootstrap_file_is_said_before_a_key_is_asked_for(
+    clean_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing, foreign = clean_home / "missing.sec", clean_home / "letter.txt"
+    foreign.write_text("Dear reader")
+    for file, why in ((missing, "No such file"), (foreign, "not a ClawChat bootstrap file")):
+        told = failing(ExitCode.BOOTSTRAP, "connect", str(file), capsys=capsys)
+        assert why in told
+        assert KEY_VARIABLE not in told
+
+
 def test_a_key_file_that_others_can_read_is_refused(
     clean_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,7 +158,8 @@ def test_secrets_leave_the_environment_once_they_are_read(
 ) -> None:
     monkeypatch.setenv(KEY_VARIABLE, new_key())
     monkeypatch.setenv(PASSPHRASE_VARIABLE, "correct horse battery staple")
-    told = failing(ExitCode.USAGE, "connect", str(clean_home / "none.sec"), capsys=capsys)
+    file = bootstrap_file(clean_home, BootstrapKey.from_base64url(new_key()))
+    told = failing(ExitCode.USAGE, "connect", str(file), capsys=capsys)
     assert KEY_VARIABLE in told
     assert not {KEY_VARIABLE, PASSPHRASE_VARIABLE} & set(os.environ)
 

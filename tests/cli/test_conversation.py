@@ -249,3 +249,22 @@ def test_a_port_in_use_is_named_with_its_option(server: Machine, other: Machine)
     done = other.run("serve", "--ip", "127.0.0.1", "--port", port)
     assert done.returncode == 8
     assert "--port" in done.stderr
+
+
+def test_the_listener_says_what_to_copy_and_what_to_run_there(
+    server: Machine, device: Machine
+) -> None:
+    """The words, taken literally, pair a device that has nothing but the two files."""
+    for machine in (server, device):
+        del machine.variables["CLAWCHAT_BOOTSTRAP_KEY"]
+    key = server.home / "our.key"
+    assert server.run("sec", "key", "--out", str(key)).returncode == 0
+    serve = server.start("serve", "--ip", "127.0.0.1", "--key-file", str(key))
+    assert "the key, our.key," in serve.wait_for("next: copy it")
+    command = serve.wait_for("clawchat connect").split()
+    assert command == ["clawchat", "connect", published(server).name, "--key-file", "our.key"]
+    for file in (published(server), key):
+        shutil.copy(file, device.home)
+    words = [str(device.home / word) if "." in word else word for word in command[1:]]
+    done = device.run(*words, "--once")
+    assert done.returncode == 0, done.stderr
