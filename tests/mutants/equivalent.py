@@ -14,7 +14,10 @@ _EXPECTED: Final = "no phase finds it unexpected, and only then its origin matte
 _SHIFTED_OUT: Final = "past the window's width every bit is shifted out, by whichever branch"
 
 _FLAGS_AND_NUMBER: Final = "a header is its flags above its number, and so not less than that"
-_COUNTED: Final = "it is counted one by one, and begins again when the turn goes over"
+_COUNTED: Final = "it is counted one by one, and then begins again"
+_COUNTED_UP: Final = "it is counted one by one, and goes no further"
+_NEGATIVE: Final = "nobody asks whether a number below 0 has come"
+_NOT_FINISHED: Final = "any turn will do that is not the last: a handshake that is not finished"
 
 EQUIVALENT: Final[dict[str, str]] = {
     # --- core/phases/answering.py -----------------------------------------------------------------
@@ -122,12 +125,37 @@ EQUIVALENT: Final[dict[str, str]] = {
     "phases.rotating_ports.Move.draw: ports = (PORT_FROM + (drawn + k & PORT_MASK) "
     "for k in range(len(taken) + 1)) => ports = (PORT_FROM + (drawn + k & PORT_MASK) "
     "for k in range(len(taken) + 2))": "of one more than are taken, one is free",
+    # --- core/crypto/bootstrap.py -----------------------------------------------------------------
+    "crypto.bootstrap._check_version: if version < VERSION: => "
+    "if version != VERSION:": "a newer one was refused before",
     # --- core/crypto/envelope.py ------------------------------------------------------------------
     "crypto.envelope.open_reply: if inside[:1] == _REFUSAL: => if inside[:1] <= _REFUSAL:": (
         "nothing is less than a zero byte, but the empty text, which no envelope has inside"
     ),
     "crypto.envelope._seal: size = fitting[entropy(1)[0] % len(fitting)] => "
     "size = fitting[entropy(1)[ -1] % len(fitting)]": "the first of one byte is the last",
+    # --- core/crypto/noise.py ---------------------------------------------------------------------
+    "crypto.noise._Reader.take: if len(piece) != size: => "
+    "if len(piece) < size:": "a piece cannot be longer",
+    "crypto.noise.HandshakeState.finished: return self._turn == len(self._messages) => "
+    "return self._turn >= len(self._messages)": _COUNTED_UP,
+    "crypto.noise.HandshakeState._next_psk: if self._psks_used == len(self._psks): => "
+    "if self._psks_used >= len(self._psks):": _COUNTED_UP,
+    "crypto.noise.HandshakeState._row: if self._e is None or self.finished or "
+    "(self._turn % 2 == 0) == (self._initiator != ours): => if self._e is None or self.finished or "
+    "(self._turn % 2 <= 0) == (self._initiator != ours):": "the rest is 0 or 1",
+    'crypto.noise.HandshakeState._dh: public = self._re if theirs == "e" else self._rs => '
+    'public = self._re if theirs <= "e" else self._rs': "a key's letter is e or s",
+    'crypto.noise.HandshakeState._dh: return self._own(ephemeral=ours == "e").dh(public) => '
+    'return self._own(ephemeral=ours <= "e").dh(public)': "a key's letter is e or s",
+    'crypto.noise.HandshakeState.wipe: self._sym = _Symmetric("SHA256", b"", b"") => '
+    'self._sym = _Symmetric("XX", b"", b"")': "nothing is hashed after it",
+    "crypto.noise.HandshakeState.wipe: self._turn = -1 => self._turn = +1": _NOT_FINISHED,
+    "crypto.noise.HandshakeState.wipe: self._turn = -1 => self._turn = ~1": _NOT_FINISHED,
+    "crypto.noise.HandshakeState.wipe: self._turn = -1 => self._turn = not 1": _NOT_FINISHED,
+    "crypto.noise.HandshakeState.wipe: self._turn = -1 => self._turn = 1": _NOT_FINISHED,
+    "crypto.noise.HandshakeState.wipe: self._turn = -1 => self._turn = - 2": _NOT_FINISHED,
+    "crypto.noise.HandshakeState.wipe: self._turn = -1 => self._turn = - 0": _NOT_FINISHED,
     # --- core/crypto/packets.py -------------------------------------------------------------------
     "crypto.packets._DirectionKeys._contexts: if self._aead is None or self._ecb is None: => "
     "if self._aead is None and self._ecb is None:": "both are wiped together",
@@ -154,6 +182,10 @@ EQUIVALENT: Final[dict[str, str]] = {
     "gaps = self._missing << gap ^ ((1 << gap) - 1)": "the two have no bit in common",
     "crypto.replay.ReplayWindow.check: return age < 0 or self._missing >> age & 1 == 1 => "
     "return age < 0 or self._missing >> age & 1 >= 1": "one bit is 0 or 1",
+    "crypto.replay.ReplayWindow.__init__: self._missing = 0 => self._missing = 1": _NEGATIVE,
+    "crypto.replay.ReplayWindow.__init__: self._missing = 0 => self._missing = -1": _NEGATIVE,
+    "crypto.replay.ReplayWindow.mark_run: self._clear(first, top - 1) => "
+    "self._clear(first, top - 2)": "the highest number is never missing",
     "crypto.replay.ReplayWindow.mark_run: if first < top: => if first <= top:": (
         "from `top` to `top - 1` there is nothing to clear"
     ),

@@ -46,8 +46,8 @@ _OTHER_OPERATORS: Final = {
 """Two of cosmic-ray's eleven: most of the others fail for their types wherever they are used."""
 
 _OF_IDENTITY: Final = {"Is", "IsNot"}
-"""Not put in place of a comparison by value: they agree for small numbers, and chance decides for
-others."""
+"""Not put in place of a comparison by value, nor the other way round: they agree for phases and
+small numbers, and chance decides for others."""
 
 _NO_MISTAKE: Final = ("@unique", "@frozen")
 """Decorators that only forbid: without them a right program runs the same."""
@@ -99,7 +99,7 @@ def _of_cosmic_ray(source: str) -> Iterator[tuple[str, str]]:
         was, _, now = operators.partition("_")
         if name in _SKIPPED:
             continue
-        if now in _OF_IDENTITY and was not in _OF_IDENTITY:
+        if (now in _OF_IDENTITY) != (was in _OF_IDENTITY):
             continue
         if kind == "ReplaceBinaryOperator" and now not in _OTHER_OPERATORS[was]:
             continue

@@ -30,8 +30,9 @@ from hypothesis import Phase, settings
 
 from tests.mutants.operators import Mutant
 
-SECONDS_MAX: Final = 90  # of processor time; the slowest stage takes some 10 s
+SECONDS_MAX: Final = 90  # of processor time; the slowest stage takes some 30 s
 PATIENCE: Final = 900  # of real time, for who waits without computing
+FEW: Final = 10  # examples in the first stage: what is wrong is mostly wrong for all
 MEMORY_MAX: Final = 4 << 30
 _UNCHANGING: Final = (
     "attrs", "cryptography.hazmat.primitives.asymmetric.mlkem",
@@ -83,22 +84,23 @@ def warm_up() -> None:
     settings.register_profile(
         "mutants", deadline=None, derandomize=True, database=None, phases=phases
     )
-    os.environ["HYPOTHESIS_PROFILE"] = "mutants"
+    settings.register_profile("few", settings.get_profile("mutants"), max_examples=FEW)
     assert "clawchat" not in sys.modules
 
 
 def fate_of(mutant: Mutant | None, stages: Sequence[Sequence[str]]) -> Fate:
     """Run the stages of tests, until one notices. Without a mutant: the code as it is."""
-    for tests in stages:
-        fate = _run(mutant, tests)
+    for at, tests in enumerate(stages):
+        fate = _run(mutant, tests, "mutants" if at else "few")
         if fate is not Fate.SURVIVED:
             return fate
     return Fate.SURVIVED
 
 
-def _run(mutant: Mutant | None, tests: Sequence[str]) -> Fate:
+def _run(mutant: Mutant | None, tests: Sequence[str], profile: str) -> Fate:
     child = os.fork()
     if child == 0:
+        os.environ["HYPOTHESIS_PROFILE"] = profile
         _be_a_mutant(mutant, tests)
     limit = monotonic() + PATIENCE
     while True:

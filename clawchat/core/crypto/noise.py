@@ -81,14 +81,14 @@ def messages_of(name: str) -> tuple[Pattern, tuple[Row, ...]]:
     if pattern is None:
         raise ValueError(f"no Noise pattern {name!r}")
     rows = [list(row) for row in pattern.messages]
+    places = [f"psk{place}" for place in range(len(rows) + 1)]
     for modifier in filter(None, name[2:].split("+")):
-        place = modifier.removeprefix("psk")
-        if not place.isdigit() or int(place) > len(rows):
+        if modifier not in places:
             raise ValueError(f"no Noise pattern {name!r}")
-        if place == "0":
-            rows[0].insert(0, PSK)
+        if place := places.index(modifier):
+            rows[place - 1].append(PSK)
         else:
-            rows[int(place) - 1].append(PSK)
+            rows[0].insert(0, PSK)
     return pattern, tuple(map(tuple, rows))
 
 
@@ -111,10 +111,6 @@ class CipherState:
 
     def copy(self) -> CipherState:
         return CipherState(self._key, self._nonce)
-
-    @property
-    def overhead(self) -> int:
-        return 0 if self._key is None else TAG_SIZE
 
     def encrypt(self, aad: bytes, plaintext: bytes) -> bytes:
         if self._key is None:
@@ -367,7 +363,8 @@ class HandshakeState:
                 if self._psk_mode:
                     sym.mix_key(self._re)
             elif token is S:
-                self._rs = sym.decrypt_and_hash(reader.take(DH_SIZE + sym.cipher.overhead))
+                # In every pattern here a Diffie-Hellman token comes before, so it is sealed.
+                self._rs = sym.decrypt_and_hash(reader.take(DH_SIZE + TAG_SIZE))
             elif token is PSK:
                 sym.mix_key_and_hash(self._next_psk())
             else:

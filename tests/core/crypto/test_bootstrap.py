@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawchat.core.actions import BootstrapContent
-from clawchat.core.crypto import bootstrap
+from clawchat.core.crypto import bootstrap, suite
 from clawchat.core.crypto.bootstrap import (
     BootstrapKey,
     expiry_text,
@@ -61,15 +61,6 @@ def test_a_file_opens_with_its_key(content: BootstrapContent) -> None:
     assert open_bootstrap(data, key(), name=NAME) == content
 
 
-def test_a_file_opens_with_its_passphrase_however_it_was_typed() -> None:
-    composed, decomposed = "caf\u00e9", "cafe\u0301"
-    data = seal_bootstrap(CONTENT, BootstrapKey.from_passphrase(composed), os.urandom)
-    assert open_bootstrap(data, BootstrapKey.from_passphrase(decomposed), name=NAME) == CONTENT
-    text = refusal(data, BootstrapKeyWrong, BootstrapKey.from_passphrase("cafe"))
-    assert "passphrase" in text
-    assert "cafe" not in text
-
-
 def test_two_files_of_the_same_content_share_no_byte_of_ciphertext_key_or_nonce() -> None:
     first, second = sealed(), sealed()
     assert first[:9] == second[:9]
@@ -80,14 +71,6 @@ def test_two_files_of_the_same_content_share_no_byte_of_ciphertext_key_or_nonce(
 def test_a_wrong_key_says_so() -> None:
     other = BootstrapKey.from_base64url(urlsafe_b64encode(bytes(32)).decode())
     assert "clawchat sec new" in refusal(sealed(), BootstrapKeyWrong, other)
-
-
-def test_a_key_where_a_passphrase_is_needed_says_so_and_the_other_way_round() -> None:
-    assert "not a passphrase" in refusal(
-        sealed(), BootstrapKeyWrong, BootstrapKey.from_passphrase("x")
-    )
-    data = seal_bootstrap(CONTENT, BootstrapKey.from_passphrase("x"), os.urandom)
-    assert "not a key" in refusal(data, BootstrapKeyWrong)
 
 
 @given(st.data())
@@ -111,6 +94,17 @@ def test_bytes_left_over_are_named() -> None:
 def test_a_file_that_claims_to_be_larger_than_any_is_refused_before_a_key_is_derived() -> None:
     head = sealed()[:37] + (3000).to_bytes(2, "big")
     data = head[:8] + b"\x02" + head[9:] + bytes(3000)
+    assert "longer" in refusal(data, BootstrapTruncated)
+
+
+@pytest.mark.parametrize("size", [39, 2048])
+def test_a_file_of_a_possible_size_is_tried_with_the_key(size: int) -> None:
+    data = sealed()[:37] + (size - 39).to_bytes(2, "big") + bytes(size - 39)
+    assert "does not open" in refusal(data, BootstrapKeyWrong)
+
+
+def test_no_file_has_more_than_2048_bytes() -> None:
+    data = sealed()[:37] + (2049 - 39).to_bytes(2, "big") + bytes(2049 - 39)
     assert "longer" in refusal(data, BootstrapTruncated)
 
 
@@ -168,6 +162,9 @@ def test_a_missing_passphrase_is_refused(text: str | None) -> None:
         TEXT.replace("A", "!") + "!",
         "ключ" * 11,
         TEXT[:-2] + "+/",
+        TEXT[:20] + " " + TEXT[20:],
+        TEXT[:20] + "!!!!" + TEXT[20:],
+        TEXT + "==",
         "=",
     ],
 )
@@ -175,6 +172,19 @@ def test_a_key_that_is_not_32_bytes_of_base64url_is_refused_without_showing_it(t
     with pytest.raises(BootstrapKeyInvalid, match="--key is not 32 bytes") as caught:
         BootstrapKey.from_base64url(text, name="--key")
     assert text == "=" or text not in str(caught.value)
+
+
+def test_a_passphrase_in_which_there_are_43_letters_is_not_taken_for_a_key() -> None:
+    """A key is not stretched by Argon2id."""
+    text = "correct horse battery staple mountain rivers upon"
+    assert len(text.replace(" ", "")) == 43
+    with pytest.raises(BootstrapKeyInvalid):
+        BootstrapKey.from_base64url(text)
+
+
+def test_a_key_becomes_the_key_of_a_file_as_the_format_says() -> None:
+    prk = suite.extract(b"salt", RAW)
+    assert key().derive(b"salt") == suite.hkdf_expand(prk, b"clawchat 3 bootstrap", 32)
 
 
 @pytest.mark.parametrize("text", [TEXT, TEXT + "=", f"  {TEXT}\n"])
@@ -203,6 +213,12 @@ def test_an_expired_file_opens_and_gives_a_warning() -> None:
     assert "clawchat sec new" in text
 
 
+def test_a_file_expires_at_the_second_that_it_names() -> None:
+    text = expiry_text(CONTENT, CONTENT.expires, name=NAME)
+    assert text is not None
+    assert "expired 0 min ago" in text
+
+
 def test_a_file_within_its_time_gives_no_warning() -> None:
     for now in (CONTENT.issued - 60, CONTENT.issued, CONTENT.expires - 1):
         assert expiry_text(CONTENT, now, name=NAME) is None
@@ -212,3 +228,29 @@ def test_a_file_from_the_future_points_at_the_clock() -> None:
     text = expiry_text(CONTENT, CONTENT.issued - 61, name=NAME)
     assert text is not None
     assert "check the clock" in text
+
+
+# --- passphrases, which take their time --------------------------------------------------------
+
+
+def test_a_file_opens_with_its_passphrase_however_it_was_typed() -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    data = seal_bootstrap(CONTENT, BootstrapKey.from_passphrase(composed), os.urandom)
+    assert open_bootstrap(data, BootstrapKey.from_passphrase(decomposed), name=NAME) == CONTENT
+    text = refusal(data, BootstrapKeyWrong, BootstrapKey.from_passphrase("cafe"))
+    assert "passphrase" in text
+    assert "cafe" not in text
+
+
+def test_a_key_where_a_passphrase_is_needed_says_so_and_the_other_way_round() -> None:
+    passphrase = BootstrapKey.from_passphrase("x")
+    text = refusal(sealed(), BootstrapKeyWrong, passphrase)
+    assert "was sealed with a key, not a passphrase: give the key that" in text
+    text = refusal(seal_bootstrap(CONTENT, passphrase, os.urandom), BootstrapKeyWrong)
+    assert "was sealed with a passphrase, not a key: give the passphrase that" in text
+
+
+def test_a_passphrase_that_is_no_text_still_makes_a_key() -> None:
+    """A terminal or an environment that is not UTF-8 gives its bytes as lone surrogates."""
+    key = BootstrapKey.from_passphrase("caf\udce9")
+    assert key.derive(b"s" * 16) == suite.argon2id(b"caf\xed\xb3\xa9", b"s" * 16)

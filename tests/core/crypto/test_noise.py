@@ -150,13 +150,31 @@ def test_a_low_order_point_is_refused_on_reading(point: str) -> None:
     assert state_of(responder) == before
 
 
-def test_a_message_longer_than_noise_allows_is_refused_by_both_sides() -> None:
-    initiator, responder = pair("IKpsk0+psk2")
-    with pytest.raises(Malformed):
-        responder.read_message(bytes(65536))
+def test_a_message_longer_than_noise_allows_is_not_written() -> None:
+    initiator, responder = pair("IKpsk0")
     with pytest.raises(ValueError, match="65535"):
         initiator.write_message(bytes(65536 - 96))
-    assert len(initiator.write_message(bytes(65535 - 96))) == 65535
+    message = initiator.write_message(bytes(65535 - 96))
+    assert len(message) == 65535
+    assert responder.read_message(message) == bytes(65535 - 96)
+
+
+def test_a_message_longer_than_noise_allows_is_not_read_even_if_it_would_verify() -> None:
+    """In NN nothing of the first message is sealed."""
+    for size in (65536, 65537):
+        with pytest.raises(Malformed):
+            pair("NN")[1].read_message(public_key(I_EPHEMERAL) + bytes(size - 32))
+    _, responder = pair("NN")
+    payload = bytes(65535 - 32)
+    assert responder.read_message(public_key(I_EPHEMERAL) + payload) == payload
+
+
+def test_a_message_that_ends_within_a_key_is_refused() -> None:
+    for size in (0, 31):
+        _, responder = pair("NN")
+        with pytest.raises(Malformed) as caught:
+            responder.read_message(bytes(size))
+        assert caught.value.drop is Drop.HANDSHAKE
 
 
 def test_messages_come_in_turns() -> None:
@@ -175,7 +193,7 @@ def test_messages_come_in_turns() -> None:
         initiator.write_message(b"")
 
 
-@pytest.mark.parametrize("pattern", ["ZZ", "", "IKpsk3", "IKpsk", "IKfallback"])
+@pytest.mark.parametrize("pattern", ["ZZ", "", "IKpsk3", "IKpsk", "IKpsk00", "IK2", "IKfallback"])
 def test_a_pattern_without_rows_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="no Noise pattern"):
         HandshakeState(pattern, initiator=True, prologue=b"", s=I_STATIC, e=I_EPHEMERAL)
@@ -185,15 +203,16 @@ def test_a_missing_or_unusable_key_is_refused() -> None:
     def initiator(pattern: str, s: bytes | None, rs: bytes | None) -> HandshakeState:
         return HandshakeState(pattern, initiator=True, prologue=b"", s=s, e=I_EPHEMERAL, rs=rs)
 
-    for rs in (None, b"short"):
+    for rs in (None, b"short", bytes(33)):
         with pytest.raises(ValueError, match="static key that is missing"):
             initiator("IK", I_STATIC, rs)
     with pytest.raises(ValueError, match="static key that is missing"):
         initiator("KK", None, bytes(32))
     with pytest.raises(ValueError, match="static key that is missing"):
         initiator("IK", None, public_key(R_STATIC)).write_message(b"")
-    with pytest.raises(ValueError, match="32 bytes"):
-        initiator("NN", None, None).set_psk(b"short")
+    for size in (0, 31, 33):
+        with pytest.raises(ValueError, match="32 bytes"):
+            initiator("NN", None, None).set_psk(bytes(size))
 
 
 def test_a_wiped_handshake_cannot_go_on() -> None:
@@ -203,6 +222,19 @@ def test_a_wiped_handshake_cannot_go_on() -> None:
     assert initiator.chaining_key != secret
     with pytest.raises(ValueError, match="no such message now"):
         initiator.write_message(b"")
+
+
+def test_a_wiped_handshake_holds_no_key_and_gives_none() -> None:
+    initiator, responder = pair()
+    responder.read_message(initiator.write_message(b""))
+    initiator.read_message(responder.write_message(b""))
+    for side in (initiator, responder):
+        side.split()
+        side.wipe()
+        assert (side._s, side._e, side._psks) == (None, None, [])
+        assert (side.chaining_key, side.hash) == (b"", b"")
+        with pytest.raises(ValueError, match="not finished"):
+            side.split()
 
 
 def test_a_cipher_that_fails_to_open_does_not_count() -> None:

@@ -223,5 +223,5 @@ def test_what_contexts_are_made_of_is_wiped_when_they_are_made(
 
 
 def test_the_keys_of_an_epoch_are_good_for_two_to_the_twenty_third_packets() -> None:
-    """PROTOCOL.md "Key ratchet": what AES-GCM allows, with room to spare."""
+    """PROTOCOL.md "Sealing": what AES-GCM allows, with room to spare."""
     assert packets.EPOCH_PACKETS_MAX == 8_388_608

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clawchat.core.crypto.replay import WINDOW, ReplayWindow
+from clawchat.core.crypto.replay import ReplayWindow
 
 SIZE = 40
 steps = st.lists(
@@ -55,9 +55,22 @@ def test_each_number_passes_once_in_any_order_that_the_window_spans(order: list[
         assert not window.check(number)
 
 
-def test_a_number_as_old_as_the_window_is_refused() -> None:
+def test_before_the_first_number_the_largest_is_minus_one() -> None:
+    assert ReplayWindow().largest == -1
+
+
+def test_a_run_may_fill_a_gap_and_go_on() -> None:
     window = ReplayWindow()
-    window.mark(WINDOW)
+    window.mark(0)
+    window.mark(2)
+    assert window.check(1)
+    window.mark_run(1, 3)
+    assert [window.check(number) for number in range(5)] == [False, False, False, False, True]
+
+
+def test_a_number_as_old_as_the_window_of_8192_is_refused() -> None:
+    window = ReplayWindow()
+    window.mark(8192)
     assert not window.check(0)
     assert window.check(1)
 
