@@ -3,8 +3,8 @@
 A busy link puts its deadline off with every packet. Its entry stays where it is, since looking too
 early is harmless; an entry that was outlived is passed over when its turn comes.
 
-Rules: a link is looked at no later than it asked for. Entries out of date are cleared away before
-they outnumber the others; nobody can tell from outside whether they were.
+Rules: a link is looked at once, at the earliest instant that it asked for since it was looked at
+last. Entries out of date are cleared away before they far outnumber the others.
 Left to others: what is due (`core.link`), and the doing (`core.links`).
 """
 
@@ -30,7 +30,7 @@ class Agenda(Generic[L]):
     def __init__(self) -> None:
         self._asked: dict[L, Deadline] = {}
         self._heap: list[tuple[Instant, int, L]] = []
-        self._entered = 0  # of links that are due together, the first to have entered comes first
+        self._entered = 0  # so that links are never compared
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -73,7 +73,7 @@ class Agenda(Generic[L]):
         return asked is not None and asked.at == entry[0]
 
     def _clear(self) -> None:
-        """Keep the entries that will count: of each link, the first at the instant it asked for."""
+        """Keep one entry of each link: of several at the instant it asked for, the first."""
         kept: dict[L, tuple[Instant, int, L]] = {}
         for entry in sorted(self._heap):
             if self._counts(entry):
