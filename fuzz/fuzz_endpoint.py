@@ -295,7 +295,7 @@ class World:
 
     def phases(self, side: Side) -> Iterator[object]:
         endpoint = side.endpoint
-        yield endpoint._issuer.phase
+        yield endpoint._issuing.model.phase
         for link in endpoint._links:
             yield link, link.handshake.phase, link.life.phase
             yield link.ratchet and link.ratchet.model.phase

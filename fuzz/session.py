@@ -402,7 +402,7 @@ class Session:
 
     def phases(self) -> list[object]:
         endpoint = self.linked.endpoint
-        found: list[object] = [endpoint._issuer.phase]
+        found: list[object] = [endpoint._issuing.model.phase]
         for link in endpoint._links:
             found += [link, link.handshake.phase, link.life.phase]
             found.append(link.ratchet and link.ratchet.model.phase)

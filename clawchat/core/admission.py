@@ -9,7 +9,7 @@ take nothing from those who make new ones.
 
 Rules: what has no valid envelope is not counted here, so that strangers can use nothing up;
 established links are never asked. Memory is one number for each key, for `KEYS_MAX` keys at most.
-Left to others: what is dropped then (`core.endpoint`, `core.link`).
+Left to others: what is dropped then (`core.reception`, `core.clones`, `core.link`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Rules: everything is verified before a value is returned; a failure raises `Malformed` with the
 `Drop` to count and leaves nothing behind. No table is fired here.
-Left to others: when to send them (`core.phases`), who may (`core.endpoint`).
+Left to others: when to send them (`core.phases`), who may (`core.reception`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from itertools import count
 
 import pytest
 
-from clawchat.core import endpoint as endpoint_module
+from clawchat.core import reception as reception_module
 from clawchat.core.actions import CredentialReused, Ponged, Transmit
 from clawchat.core.admission import (
     BURST_SECONDS,
@@ -25,7 +25,6 @@ from clawchat.core.admission import (
 from clawchat.core.config import DEFAULT_LIMITS, HANDSHAKES_PER_SECOND, PENDING_PER_PAIRING
 from clawchat.core.credential import Address, Pairing, Path
 from clawchat.core.crypto.envelope import seal_reply
-from clawchat.core.endpoint import Endpoint
 from clawchat.core.events import DatagramReceived, Ping
 from clawchat.core.exchange import DialAttempt
 from clawchat.core.instant import MILLISECOND, SECOND
@@ -43,6 +42,7 @@ from tests.core.pair import (
     pairing_of,
     seeded,
 )
+from tests.core.spent import Spent
 
 
 def share(part: int) -> int:
@@ -61,20 +61,6 @@ def fresh_hellos(pairing: Pairing, who: str = "flooder") -> Iterator[bytes]:
 def forged() -> Iterator[Address]:
     """A new source each time."""
     return (Address(f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}", 5000) for n in count(1 << 17))
-
-
-class Spent:
-    """How much public-key work an endpoint did: HELLOs that it verified."""
-
-    def __init__(self, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.times = 0
-        verify = endpoint._verify
-
-        def counting(pairing: Pairing, generation: int, message: bytes) -> object:
-            self.times += 1
-            return verify(pairing, generation, message)
-
-        monkeypatch.setattr(endpoint, "_verify", counting)
 
 
 def answers_to(side: Side, source: Address) -> int:
@@ -124,7 +110,7 @@ def test_a_source_is_an_ipv4_address_or_an_ipv6_network_whatever_the_port() -> N
 def test_one_source_gets_a_bounded_number_of_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = make_pair()
     hellos = fresh_hellos(pairing_of(pair.publish()))
-    spent = Spent(pair.listener.endpoint, monkeypatch)
+    spent = Spent(monkeypatch)
     for _ in range(200):
         pair.deliver(next(hellos), to=pair.listener, source=STRANGER)
     assert spent.times == share(SOURCE_SHARE)
@@ -140,7 +126,7 @@ def test_forged_sources_make_one_pairing_cost_no_more_than_its_share(
 ) -> None:
     pair = make_pair()
     hellos = fresh_hellos(pairing_of(pair.publish()))
-    spent = Spent(pair.listener.endpoint, monkeypatch)
+    spent = Spent(monkeypatch)
     for source, hello in zip(forged(), hellos, strict=False):
         if pair.listener.endpoint.drops[Drop.LIMITED] >= 50:
             break
@@ -154,12 +140,12 @@ def test_all_pairings_together_cost_no_more_than_the_endpoint_allows(
 ) -> None:
     pair = make_pair()
     pair.publish()
-    spent = Spent(pair.listener.endpoint, monkeypatch)
+    spent = Spent(monkeypatch)
     sources = forged()
     for number in range(2 * PAIRING_SHARE):
         entropy = seeded(f"device {number}")
         pairing = pairing_of(pair.publish())
-        pair.listener.endpoint._issuer.live[pairing.file_id] = 3600 * SECOND
+        pair.listener.endpoint._issuing.model.live[pairing.file_id] = 3600 * SECOND
         for _ in range(share(PAIRING_SHARE)):
             hello = DialAttempt(Secret(entropy(32)), pairing, 0, DEFAULT_LIMITS, b"", entropy).hello
             pair.deliver(hello, to=pair.listener, source=next(sources))
@@ -259,13 +245,13 @@ def test_recordings_of_the_present_generation_push_nobody_out() -> None:
 def test_of_the_hellos_that_had_their_chance_the_last_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(endpoint_module, "ANSWERED_KEPT_MAX", 2 * PENDING_PER_PAIRING)
+    monkeypatch.setattr(reception_module, "ANSWERED_KEPT_MAX", 2 * PENDING_PER_PAIRING)
     pair = make_pair()
     hellos = fresh_hellos(pairing_of(pair.publish()))
     sent = [next(hellos) for _ in range(3 * PENDING_PER_PAIRING)]
     for data in sent:
         pair.deliver(data, to=pair.listener)
-    (kept,) = pair.listener.endpoint._answered.values()
+    (kept,) = pair.listener.endpoint._reception._answered.values()
     assert len(kept) == 2 * PENDING_PER_PAIRING
     pair.deliver(sent[-PENDING_PER_PAIRING - 1], to=pair.listener)
     assert pair.listener.endpoint.drops[Drop.REPLAY] == 1
@@ -279,7 +265,7 @@ def test_recordings_of_old_hellos_take_nothing_from_who_makes_new_ones(
     pair.dial(first)
     pair.run(SECOND)
     assert pair.listener.generations == [1]
-    spent = Spent(pair.listener.endpoint, monkeypatch)
+    spent = Spent(monkeypatch)
     hellos, sources = fresh_hellos(first), forged()
     for _ in range(100):  # recorded once, when their generation was the current one
         pair.deliver(next(hellos), to=pair.listener, source=next(sources))

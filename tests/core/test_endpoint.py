@@ -75,7 +75,7 @@ def phases(side: Side) -> list[object]:
     """Of every machine that an endpoint has."""
     endpoint = side.endpoint
     links = list(endpoint._links)
-    return [endpoint._issuer.phase] + [
+    return [endpoint._issuing.model.phase] + [
         (link.handshake.phase, link.life.phase, link.ratchet and link.ratchet.model.phase)
         for link in links
     ]

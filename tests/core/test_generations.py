@@ -41,6 +41,7 @@ from tests.core.pair import (
     pairing_of,
     seeded,
 )
+from tests.core.spent import Spent
 
 
 def is_hello(parcel: Parcel) -> bool:
@@ -383,22 +384,15 @@ def test_a_recorded_hello_of_an_old_generation_raises_no_alarm() -> None:
     assert pair.listener.endpoint.drops[Drop.SUPERSEDED] == 6 * len(recorded)
 
 
-def test_a_recorded_hello_costs_the_listener_one_verification_however_often_it_comes() -> None:
+def test_a_recorded_hello_costs_the_listener_one_verification_however_often_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pair = linked_pair()
     (recorded,) = {parcel.data for parcel in pair.parcels if is_hello(parcel)}
-    count = 0
-    endpoint = pair.listener.endpoint
-    entropy = endpoint._entropy
-
-    def counting(size: int) -> bytes:
-        nonlocal count
-        count += size == 32  # an ephemeral key is drawn for each verification
-        return entropy(size)
-
-    endpoint._entropy = counting
+    spent = Spent(monkeypatch)
     for _ in range(5):
         pair.deliver(recorded, to=pair.listener)
-    assert count == 1
+    assert spent.times == 1
 
 
 def test_a_cookie_of_another_address_raises_no_alarm() -> None:

@@ -13,7 +13,7 @@ from attrs import evolve
 
 from clawchat.core import ratchet
 from clawchat.core.actions import Kept
-from clawchat.core.endpoint import Endpoint
+from clawchat.core.destruction import Destruction
 from clawchat.drivers.simulator.__main__ import main as simulate
 from clawchat.drivers.simulator.many import Outcome, run_one
 from clawchat.drivers.simulator.scenario import Scenario, save
@@ -41,7 +41,7 @@ def keys_that_are_wiped_too_early(patch: pytest.MonkeyPatch) -> str:
 
 
 def a_pairing_that_is_not_wiped(patch: pytest.MonkeyPatch) -> str:
-    patch.setattr(Endpoint, "_wipe_pairing", lambda *_: Kept())
+    patch.setattr(Destruction, "_wipe_pairing", lambda *_: Kept())
     return "everything"
 
 

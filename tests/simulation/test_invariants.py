@@ -7,8 +7,7 @@ from enum import Enum, auto
 
 import pytest
 
-from clawchat.core import endpoint as core_endpoint
-from clawchat.core import ratchet
+from clawchat.core import clones, ratchet
 from clawchat.core.actions import (
     Closed,
     CredentialReused,
@@ -188,7 +187,7 @@ def test_an_alarm_without_a_cookie_is_a_false_alarm_and_that_is_noticed(
     def anything(*_: object) -> bool:
         return True
 
-    monkeypatch.setattr(core_endpoint, "check_cookie", anything)
+    monkeypatch.setattr(clones, "check_cookie", anything)
     assert "a clone was reported" in broken("hostile", range(40))
 
 
@@ -196,7 +195,7 @@ def test_a_clone_that_nobody_reports_is_noticed(monkeypatch: pytest.MonkeyPatch)
     def nothing(*_: object) -> bool:
         return False
 
-    monkeypatch.setattr(core_endpoint, "check_cookie", nothing)
+    monkeypatch.setattr(clones, "check_cookie", nothing)
     assert "nobody was told" in broken("clone", range(3))
 
 

@@ -6,7 +6,7 @@ HELLO never disturbs a live link.
 
 Rules: the next generation is durable before the dialer's first packet is answered; the older one
 is given up when the dialer acknowledges a packet, which it does only after giving it up itself.
-Left to others: limits on pending handshakes, and the hints that find them (`core.endpoint`).
+Left to others: limits on pending handshakes, and the hints that find them (`core.reception`).
 """
 
 from __future__ import annotations

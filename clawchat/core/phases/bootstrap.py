@@ -4,7 +4,7 @@ A fresh file replaces the published one every ten minutes until one is redeemed;
 published until the user asks again. Validity is enforced here, by the issuer's monotonic clock.
 
 Rules: at most two files are live; a redeemed file ends all others.
-Left to others: sealing and writing the file (driver), accepting its credential (`Endpoint`).
+Left to others: sealing and writing the file (driver), accepting its credential (`core.issuing`).
 """
 
 from __future__ import annotations

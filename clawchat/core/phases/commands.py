@@ -1,8 +1,8 @@
-"""What a phase machine asks its link or endpoint to do.
+"""What a phase machine asks its owner to do.
 
 Rules: frozen values; a machine appends them to its `out`, in order; whoever fired the event
 carries them out before the next event.
-Left to others: the doing (`core.link`, `core.endpoint`).
+Left to others: the doing (`core.link`, `core.ratchet`, `core.ports`, `core.undoing`).
 """
 
 from __future__ import annotations

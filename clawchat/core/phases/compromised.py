@@ -5,7 +5,7 @@ the peer, for ten seconds at most. Whoever is told seals a few acknowledgements,
 key either. DESTROYED is absorbing: no event leads out of it.
 
 Rules: what reaches this table was authenticated; effects only append commands.
-Left to others: what there is to destroy (`core.undoing`, `core.endpoint`), files (drivers).
+Left to others: what there is to destroy (`core.undoing`, `core.destruction`), files (drivers).
 """
 
 from __future__ import annotations

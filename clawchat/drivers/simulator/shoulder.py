@@ -307,4 +307,4 @@ def issuing(endpoint: Driven) -> tuple[Enum, int]:
     if isinstance(endpoint, Recorder):
         endpoint = endpoint.inside
     assert isinstance(endpoint, Endpoint)
-    return endpoint._issuer.phase, len(endpoint._issuer.live)
+    return endpoint._issuing.model.phase, len(endpoint._issuing.model.live)
