@@ -272,8 +272,8 @@ class Endpoint:
             self._issuing.redeemed(pairing.file_id, now)
         if link.handshake.phase is not answering.Phase.SAVING:
             return
-        for other in self._links.of(pairing.file_id):
-            if other is not link and not other.dialer:
+        for other in self._links.incoming_of(pairing.file_id):
+            if other is not link:
                 other.close(CloseCode.REPLACED, "the device made a newer link", now)
                 self._links.touch(other)
 
@@ -285,10 +285,9 @@ class Endpoint:
 
     def _on_forget(self, event: Forget, now: Instant) -> None:
         self._reception.forget(event.file_id, now)
-        for link in self._links.of(event.file_id):
-            if not link.dialer:
-                link.close(CloseCode.REVOKED, "this device is no longer accepted", now)
-                self._links.touch(link)
+        for link in self._links.incoming_of(event.file_id):
+            link.close(CloseCode.REVOKED, "this device is no longer accepted", now)
+            self._links.touch(link)
 
     def _on_publish(self, event: PublishBootstrap, now: Instant) -> None:
         if self._destruction.of_everything:

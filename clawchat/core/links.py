@@ -64,6 +64,10 @@ class Links:
         """Those of a pairing that have an id."""
         return [link for link in self.by_id.values() if link.file_id == file_id]
 
+    def incoming_of(self, file_id: bytes) -> list[Link]:
+        """Those of a pairing that have an id and that the peer dialled."""
+        return [link for link in self.of(file_id) if not link.dialer]
+
     def pending_of(self, file_id: bytes) -> list[Link]:
         """Those of a pairing that are pending, the oldest first."""
         return [link for link in self.pending.values() if link.file_id == file_id]

@@ -158,9 +158,8 @@ class Reception:
 
         Nothing that an older link still hears may be written after what this one writes.
         """
-        for older in self._links.of(link.file_id):
-            if not older.dialer:
-                older.displace(now)
+        for older in self._links.incoming_of(link.file_id):
+            older.displace(now)
         for rival in self._links.pending_of(link.file_id):
             if rival is not link:
                 self._report_rival(link, rival)
