@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import TextIO
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -197,12 +198,25 @@ def _log_to_stderr() -> None:
     from clawchat.cli.failures import debugging
 
     log = logging.getLogger("clawchat")
-    handler = logging.StreamHandler()
+    handler = _Handler()
     handler.setFormatter(logging.Formatter("clawchat: %(message)s"))
     handler.setLevel(logging.DEBUG if debugging() else logging.ERROR)
     if debugging():
         log.setLevel(logging.DEBUG)
     log.handlers[:] = [handler]
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Remembers what it said, for the error that ends a command is often logged before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= self.level:
+            self.said = record.getMessage()
+        super().emit(record)
 
 
 def _without_dash(tokens: Sequence[str]) -> list[str]:
@@ -232,7 +246,12 @@ def _failed(error: BaseException) -> int:
     if failures.debugging():
         say(failures.traceback_of(error))
     text = failures.explain(error)
-    if text:
+    logged = [
+        handler.said
+        for handler in logging.getLogger("clawchat").handlers
+        if isinstance(handler, _Handler)
+    ]
+    if text and text not in logged:
         say(f"clawchat: {harmless(text)}")
     return failures.exit_code(error)
 

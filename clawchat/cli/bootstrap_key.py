@@ -79,7 +79,9 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             if os.name != "nt" and stat.S_ISREG(mode) and mode & 0o077:
-                raise BootstrapError(f"{path} can be read by others: run `chmod 600 {path}` first")
+                raise BootstrapError(
+                    f"{path} can be read by others: if it is your key, run `chmod 600 {path}` first"
+                )
             return file.read(KEY_FILE_MAX).decode("ascii")
     except OSError as error:
         raise BootstrapError(

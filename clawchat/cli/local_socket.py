@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import secrets
 import socket
@@ -27,9 +28,14 @@ import trio
 
 from clawchat.errors import ClawChatError, StoreError
 
+log = logging.getLogger("clawchat.local")
+
 LINE_MAX = 64 * 1024  # bytes of the first line, either way
 LINE_SECONDS = 5.0  # for a caller to send its first line
 PATH_MAX = 100  # bytes; the system's limit for a Unix socket's path is 104 or 108
+
+STORE = "store"  # the code of a refusal that a folder is the reason of
+GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 HAS_UNIX = hasattr(socket, "AF_UNIX") and os.name != "nt"
 
@@ -55,6 +61,7 @@ class LocalStream(trio.abc.HalfCloseableStream):
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._rest = b""
+        self.answered = False  # whether a message was sent
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
@@ -78,6 +85,7 @@ class LocalStream(trio.abc.HalfCloseableStream):
 
     async def send_message(self, message: Message) -> None:
         """One line of JSON."""
+        self.answered = True
         await self.send_all(json.dumps({"version": 1, **message}).encode() + b"\n")
 
     async def receive_message(self) -> Message:
@@ -122,7 +130,8 @@ class LocalSocket:
     async def call(self, message: Message) -> tuple[Message, LocalStream]:
         """Send `message`; the answer, and the connection for what follows.
 
-        Raises `NobodyHome`, or `Refused` with the other process's reason.
+        Raises `NobodyHome`, `Refused` with the other process's reason, or `StoreError` when its
+        folder is at fault.
         """
         stream = await self._dial()
         try:
@@ -137,6 +146,8 @@ class LocalSocket:
             raise
         if not answer.get("ok"):
             await trio.aclose_forcefully(stream)
+            if answer.get("code") == STORE:
+                raise StoreError(str(answer.get("text", "")))
             raise Refused(str(answer.get("code", "failed")), str(answer.get("text", "")))
         return answer, stream
 
@@ -151,7 +162,8 @@ class LocalSocket:
     ) -> None:
         """Listen until cancelled; `handler` gets each caller's first message and its connection.
 
-        A handler that raises `Refused` has its reason sent to the caller.
+        A handler that raises `Refused` or `StoreError` has the reason sent to the caller; whatever
+        else it raises ends that caller's request, and no other.
         """
         listener, token = self._listen()
 
@@ -165,7 +177,7 @@ class LocalSocket:
                     if not secrets.compare_digest(str(message.pop("token", "")), token):
                         return
                     await self._answered(handler, message, stream)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                except GONE:
                     pass  # the caller went away
 
         try:
@@ -179,6 +191,15 @@ class LocalSocket:
             await handler(message, stream)
         except Refused as refusal:
             await stream.send_message({"ok": False, "code": refusal.code, "text": str(refusal)})
+        except GONE:
+            raise
+        except StoreError as error:
+            await stream.send_message({"ok": False, "code": STORE, "text": str(error)})
+        except Exception as error:  # a request that makes no sense, or a defect of ours
+            log.exception("a command could not be served")
+            if not stream.answered:
+                text = f"the other process failed ({type(error).__name__}); it prints why"
+                await stream.send_message({"ok": False, "code": "failed", "text": text})
 
     # --- Unix sockets, or a port with a token ---------------------------------------------------
 

@@ -163,7 +163,7 @@ async def _ask_or_tell(pairing: Known, order: _Order) -> list[Told]:
     socket = holder.socket if dialer else LocalSocket(pairing.store.folder / SERVE_SOCKET)
     try:
         answer = await socket.ask(order.message(pairing.file_id))
-    except (NobodyHome, Refused):
+    except (NobodyHome, Refused, StoreError):
         answer = {"receipts": []}
     found: list[Told] = answer["receipts"]
     return found or (await _tell(pairing, order) if dialer else [])

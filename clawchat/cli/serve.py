@@ -192,19 +192,26 @@ def _key(key_file: Path | None, paired: bool) -> BootstrapKey | None:
 def _ports(folder: Path) -> list[int]:
     """The port of last time; the first time some random ones, for one may be in use."""
     try:
-        return [int((folder / PORT_FILE).read_text("ascii"))]
+        port = int((folder / PORT_FILE).read_text("ascii"))
     except FileNotFoundError:
         return [secrets.choice(PORTS) for _ in range(TRIES)]
     except (OSError, ValueError):
+        port = -1
+    if port not in range(65536):
         raise StoreError(
             f"{folder / PORT_FILE} cannot be read: name the port your devices know with --port"
-        ) from None
+        )
+    return [port]
 
 
 def _keep_port(folder: Path, port: int) -> None:
-    file = folder / PORT_FILE
-    if not file.exists() or file.read_text("ascii").strip() != str(port):
-        write_private(file, f"{port}\n".encode())
+    file, line = folder / PORT_FILE, f"{port}\n".encode()
+    try:
+        known = file.read_bytes() == line
+    except OSError:
+        known = False
+    if not known:
+        write_private(file, line)
 
 
 async def _listen(
@@ -232,9 +239,9 @@ async def _listen(
         try:
             return await stack.enter_async_context(listening)
         except UserError as error:
-            if exit_code(error) is not ExitCode.IN_USE:
+            if exit_code(error) is ExitCode.FAILURE:  # an option that it could not use
                 raise Usage(str(error)) from error
-            if not ports:
+            if exit_code(error) is not ExitCode.IN_USE or not ports:
                 raise
 
 

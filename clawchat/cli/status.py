@@ -12,6 +12,7 @@ from clawchat.cli.alarms import unread, unread_lines
 from clawchat.cli.device import Listener, choose, open_store, paired
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import exit_code, explain
+from clawchat.cli.known import known_in
 from clawchat.cli.local_socket import LocalSocket, NobodyHome, Refused
 from clawchat.cli.options import Json, PeerName, SecurityDir, StateDir
 from clawchat.cli.places import SERVE_SOCKET, listener_folder
@@ -42,9 +43,14 @@ async def status(
         choose(store, peer)
     reports = [await _report(store, entry, entries, peer, offline=offline) for entry in entries]
     code = max((code for _, code in reports), default=ExitCode.OK)
+    devices = [] if serving is not None else await trio.to_thread.run_sync(_devices, folder)
     if not entries and serving is None:
-        code = ExitCode.NOT_PAIRED
-    told = {"state_dir": str(store.folder.parent), "peers": [one for one, _ in reports]}
+        code = ExitCode.NO_LINK if devices else ExitCode.NOT_PAIRED
+    told = {
+        "state_dir": str(store.folder.parent),
+        "peers": [one for one, _ in reports],
+        "unserved": devices,
+    }
     if json:
         put_json({**told, "serve": serving, "alarms": alarms})
     else:
@@ -59,6 +65,11 @@ async def _serving(folder: Path) -> dict[str, Any] | None:
     except (NobodyHome, Refused):
         return None
     return {key: value for key, value in answer.items() if key not in ("ok", "version")}
+
+
+def _devices(folder: Path) -> list[str]:
+    """The devices that a `clawchat serve` here would serve."""
+    return [one.name for one in known_in(folder) if not one.dialer]
 
 
 async def _report(
@@ -115,7 +126,10 @@ def _print(
         lines += ["", *_peer_lines(peer)]
     if serving is not None:
         lines += ["", *_serving_lines(serving)]
-    if not told["peers"] and serving is None:
+    elif told["unserved"]:
+        names = ", ".join(told["unserved"])
+        lines += ["", f"serving       no: start `clawchat serve`; paired with {names}"]
+    elif not told["peers"]:
         lines += [
             "",
             "nothing is set up here: `clawchat demo` shows how it works,",

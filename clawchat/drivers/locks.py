@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
@@ -45,12 +45,17 @@ def take(path: Path, *, wait_seconds: float = 0.0) -> int:
 def signed(handle: int) -> Iterator[None]:
     """Say in a lock that this process holds it, and close it in the end."""
     try:
-        os.ftruncate(handle, 0)
-        os.write(handle, str(os.getpid()).encode())
+        _sign(handle, str(os.getpid()))
         yield
-        os.ftruncate(handle, 0)
+        _sign(handle, "")
     finally:
         os.close(handle)
+
+
+def _sign(handle: int, text: str) -> None:
+    with suppress(OSError):  # a full disk: the lock is held all the same, by nobody in particular
+        os.ftruncate(handle, 0)
+        os.write(handle, text.encode())
 
 
 def _busy_text(path: Path, handle: int) -> str:

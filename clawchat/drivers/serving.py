@@ -49,9 +49,9 @@ async def serve(
     read or another listener uses it.
     """
     with store.lock("serve"):
-        sockets = _bind(host, port)
         pairings = [pairing for pairing in store.load() if not pairing.dialer]
         config = Config(identity=store.identity(), rotate_ports_ns=ROTATE_PORTS * rotate_ports)
+        sockets = _bind(host, port)  # last, for nothing would close them if the store were damaged
         running = open_runner(
             config, sockets, persist=store.save, erase=store.erase, publisher=publisher
         )

@@ -126,6 +126,30 @@ def test_what_is_no_bootstrap_file_is_said_before_a_key_is_asked_for(
         assert KEY_VARIABLE not in told
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "advice"),
+    [
+        ("port", b"99999999\n", "--port"),
+        ("port", b"\xff\xfe", "--port"),
+        ("identity.json", b"{}", "restore it from a backup"),
+    ],
+)
+def test_a_damaged_folder_of_the_listener_is_named_with_what_helps(
+    clean_home: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: bytes,
+    advice: str,
+) -> None:
+    file = clean_home / "state" / "listener" / name
+    file.parent.mkdir(parents=True, mode=0o700)
+    file.write_bytes(content)
+    serve = ("serve", "--ip", "127.0.0.1", "--key-file", key_file(clean_home))
+    told = failing(ExitCode.STORE, *serve, capsys=capsys)
+    assert str(file) in told
+    assert advice in told
+
+
 def test_a_key_file_that_others_can_read_is_refused(
     clean_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -128,6 +128,9 @@ def test_a_device_finds_its_listener_again_after_both_restarted(
     serve.wait_for("bootstrap file published")
     assert device.run("connect", str(published(server)), "--once").returncode == 0
     assert serve.interrupt() == 0
+    stopped = server.run("status")
+    assert stopped.returncode == 4
+    assert "start `clawchat serve`; paired with device-" in stopped.stdout
     del server.variables["CLAWCHAT_BOOTSTRAP_KEY"]  # needed no more
     again = server.start("serve", "--ip", "127.0.0.1")
     assert again.wait_for("listening on") == where

@@ -19,6 +19,7 @@ from clawchat.cli.local_socket import (
     Refused,
     splice,
 )
+from clawchat.errors import StoreError
 
 
 async def echo(message: Message, stream: LocalStream) -> None:
@@ -49,6 +50,34 @@ async def test_a_refusal_carries_its_code_and_reason(tmp_path: Path, nursery: tr
     with pytest.raises(Refused, match="because I said so") as caught:
         await place.ask({"verb": "no"})
     assert caught.value.code == "never"
+
+
+async def test_a_request_that_fails_harms_no_other(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """Nor the process that serves: a full disk or a senseless message must not end a listener."""
+
+    async def handler(message: Message, stream: LocalStream) -> None:
+        if message["verb"] == "full":
+            raise StoreError("no space left")
+        if message["verb"] == "late":
+            await stream.send_message({"ok": True})
+            await stream.send_all(b"ab")
+            raise ZeroDivisionError
+        await echo(message, stream)
+
+    place = LocalSocket(tmp_path / "s")
+    await nursery.start(place.serve, handler)
+    _, stream = await place.call({"verb": "hello"})
+    with pytest.raises(StoreError, match="no space left"):
+        await place.ask({"verb": "full"})
+    with pytest.raises(Refused, match="KeyError"):
+        await place.ask({"word": "hello"})
+    _, late = await place.call({"verb": "late"})
+    assert await late.receive_some() == b"ab"
+    assert await late.receive_some() == b"", "and not a second answer in the middle of a stream"
+    await late.aclose()
+    await stream.send_all(b"abc")
+    assert await stream.receive_some() == b"ABC"
+    await stream.aclose()
 
 
 async def test_nobody_answers_where_nobody_ever_listened(tmp_path: Path) -> None:

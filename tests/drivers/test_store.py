@@ -431,6 +431,23 @@ def test_a_lock_is_exclusive_and_says_who_holds_it(store: Store) -> None:
         pass
 
 
+def test_a_lock_holds_on_a_full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the name of its process is missing: what the disk is needed for says so itself."""
+    with store.lock("one"):
+        pass
+
+    def full(_handle: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.write", full)
+    with (
+        store.lock("one"),
+        pytest.raises(StoreBusy, match="another process"),
+        Store(store.folder).lock("one"),
+    ):
+        pass
+
+
 @posix
 def test_a_lock_dies_with_its_process(store: Store) -> None:
     code = (
