@@ -155,6 +155,9 @@ class Paths:
         if way.id + PATH_IDS_BEHIND <= self._confirmed:  # it was left long ago
             way.id = self._take_id()
         self.active = way
+        for other in self:
+            if other is not way and other.id == way.id:  # they were tried at once
+                other.id = self._take_id()
 
     def _add(self, path: Path) -> Way:
         while len(self._ways) >= WAYS_MAX:
@@ -168,5 +171,8 @@ class Paths:
 
         With many candidates at once some share an id; none shares it with the way in use.
         """
-        self._made += 1
-        return self._confirmed + 1 + self._made % (PATH_IDS_AHEAD - 1)
+        while True:
+            self._made += 1
+            found = self._confirmed + 1 + self._made % (PATH_IDS_AHEAD - 1)
+            if found != self.active.id:
+                return found

@@ -19,6 +19,7 @@ from clawchat.core.actions import (
     PathSuspect,
     StreamData,
 )
+from clawchat.core.config import PATH_IDS_AHEAD, PATH_IDS_BEHIND
 from clawchat.core.credential import Address, Path
 from clawchat.core.events import (
     Close,
@@ -427,6 +428,30 @@ def test_only_the_right_token_validates_and_only_once() -> None:
     assert paths.answered(bytes(8)) is None
     assert paths.answered(token) is way
     assert paths.answered(token) is None
+
+
+def test_of_paths_that_were_tried_at_once_the_one_in_use_keeps_its_number_to_itself() -> None:
+    """Else who sees two of them could tell by their connection ids that they belong together."""
+    paths = Paths(Path(DIALER, LISTENER), seeded("paths"))
+    tried = [paths.heard(Path(DIALER, Address("192.0.2.1", port)), 100) for port in range(1, 8)]
+    assert paths.answered(paths.challenge(tried[0], 0)) is tried[0]
+    assert [way for way in tried[1:] if way.id == tried[0].id], "there are more paths than numbers"
+    paths.use(tried[0])
+    assert all(way.id != tried[0].id for way in paths if way is not tried[0])
+
+
+def test_a_path_that_is_used_again_after_long_keeps_its_new_number_to_itself() -> None:
+    paths = Paths(Path(DIALER, LISTENER), seeded("paths"))
+    first = paths.active
+    for port in range(1, 2 * PATH_IDS_BEHIND):
+        way = paths.heard(Path(DIALER, Address("192.0.2.1", port)), 100)
+        paths.answered(paths.challenge(way, 0))
+        paths.use(way)
+    highest = way.id
+    paths.use(first)
+    assert highest < first.id < highest + PATH_IDS_AHEAD
+    later = [paths.heard(Path(DIALER, Address("192.0.2.2", port)), 100) for port in range(1, 8)]
+    assert all(way.id != first.id for way in later)
 
 
 def test_many_addresses_take_bounded_memory_and_never_the_way_in_use() -> None:
