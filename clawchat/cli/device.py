@@ -88,7 +88,10 @@ def choose(store: Store, name: str | None) -> Listener:
         raise NotPaired(f"{_why_none(store)}: {HOW_TO_PAIR}")
     names = ", ".join(entry.name for entry in entries)
     if name is None and len(entries) > 1:
-        raise Usage(f"several listeners are paired ({names}): choose one with --peer NAME")
+        raise Usage(
+            f"several listeners are paired ({names}): choose one with --peer NAME; "
+            "`clawchat devices forget NAME` drops one"
+        )
     for entry in entries:
         if name is None or entry.name == name or _is_id(entry, name):
             return Listener(store, entry.pairing.file_id, entry.name)

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 
 from clawchat import errors
 from clawchat.cli.exit_codes import ExitCode
-from clawchat.cli.local_socket import Refused
 from clawchat.drivers.locks import StoreBusy
 from clawchat.errors import CloseCode
 
@@ -59,7 +58,6 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (NoLink, ExitCode.NO_LINK),
     (errors.LinkClosed, ExitCode.NO_LINK),
     (errors.UserError, ExitCode.FAILURE),
-    (Refused, ExitCode.FAILURE),
 )
 
 # What to do about a link that ended, where its code says more than "try again".
@@ -121,7 +119,7 @@ def explain(error: BaseException) -> str:
     if isinstance(cause, errors.LinkClosed):
         after = _NEXT.get(cause.code)
         return f"{cause}; {after}" if after else str(cause)
-    if isinstance(cause, errors.UserError | Refused):
+    if isinstance(cause, errors.UserError):
         return str(cause)
     if isinstance(cause, OSError):
         return f"{cause} (`{DEBUG_VARIABLE}=1` shows where)"

@@ -310,6 +310,8 @@ class Holder:
                 await stream.send_message(await self.control(message))
         except LinkClosed as error:
             raise Refused(f"closed-{int(error.code)}", str(error)) from None
+        except Refused:
+            raise
         except UserError as error:
             raise Refused("failed", str(error)) from None
 

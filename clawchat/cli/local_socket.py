@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from clawchat.errors import ClawChatError, StoreError
+from clawchat.errors import ClawChatError, StoreError, UserError
 
 log = logging.getLogger("clawchat.local")
 
@@ -47,7 +47,7 @@ class NobodyHome(ClawChatError):
     """No process listens there."""
 
 
-class Refused(ClawChatError):
+class Refused(UserError):
     """The other process answered that it cannot; `code` is for programs, the text for people."""
 
     def __init__(self, code: str, text: str) -> None:
@@ -195,6 +195,8 @@ class LocalSocket:
             raise
         except StoreError as error:
             await stream.send_message({"ok": False, "code": STORE, "text": str(error)})
+        except ClawChatError as error:
+            await stream.send_message({"ok": False, "code": "failed", "text": str(error)})
         except Exception as error:  # a request that makes no sense, or a defect of ours
             log.exception("a command could not be served")
             if not stream.answered:

@@ -97,7 +97,7 @@ async def _report(
             told["link"] = _trim(await listener.socket.ask({"verb": "status"}))
     except NobodyHome:
         return told, ExitCode.OK  # not asked to dial
-    except (ClawChatError, Refused, BaseExceptionGroup) as error:
+    except (ClawChatError, BaseExceptionGroup) as error:
         told["trouble"] = explain(error)
         return told, exit_code(error)
     return told, ExitCode.OK
