@@ -447,7 +447,7 @@ def test_a_path_that_is_used_again_after_long_keeps_its_new_number_to_itself() -
         way = paths.heard(Path(DIALER, Address("192.0.2.1", port)), 100)
         paths.answered(paths.challenge(way, 0))
         paths.use(way)
-    highest = way.id
+    highest = paths.active.id
     paths.use(first)
     assert highest < first.id < highest + PATH_IDS_AHEAD
     later = [paths.heard(Path(DIALER, Address("192.0.2.2", port)), 100) for port in range(1, 8)]
