@@ -80,7 +80,7 @@ class Reception:
         if not self._registry.admission.may_answer(path.remote, now):
             raise Malformed(Drop.LIMITED)
         if waiting is not None:
-            waiting.reply(path, now)
+            waiting.answered.reply(path, now)
         else:
             assert isinstance(credential, Superseded)
             self._clones.refuse_generation(pairing, credential, message, path, now)
@@ -119,7 +119,7 @@ class Reception:
         rivals = self._links.pending_of(pairing.file_id)
         if len(rivals) >= PENDING_PER_PAIRING:  # who asks often pushes out nobody but himself
             source = source_of(path.remote)
-            own = (rival for rival in rivals if rival.asked_by == source)
+            own = (rival for rival in rivals if rival.answered.asked_by == source)
             self._displace(next(own, rivals[0]), now)
         model = Answering(used, agreed.agreement.next_credential, hello.dialer_static)
         self._last_id -= 1
@@ -140,7 +140,7 @@ class Reception:
 
     def why_not_now(self, link: Link, path: Path) -> Drop | None:
         """Why a dialer's first packet is not even opened, if so."""
-        if not link.replied_to(path):
+        if not link.answered.replied_to(path):
             return Drop.PATH
         if self._links.full or self.is_saving(link.file_id):
             return Drop.BUSY
@@ -177,7 +177,7 @@ class Reception:
         if won.dialer_static != lost.dialer_static:
             pairing = self._registry.pairings[link.file_id]
             static = lost.dialer_static
-            self._clones.report(pairing, lost.used.generation, static, rival.called_from)
+            self._clones.report(pairing, lost.used.generation, static, rival.answered.called_from)
 
     def _displace(self, link: Link, now: Instant) -> None:
         link.displace(now)

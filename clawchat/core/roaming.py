@@ -39,7 +39,6 @@ class Roaming:
     """Where one link's peer is. `timers` is the link's own, `candidates` its first paths."""
 
     __slots__ = (
-        "_candidates",
         "_config",
         "_dialer",
         "_entropy",
@@ -52,6 +51,7 @@ class Roaming:
         "_timers",
         "_transport",
         "_wanted",
+        "candidates",
     )
 
     def __init__(
@@ -66,7 +66,7 @@ class Roaming:
     ) -> None:
         self._transport = transport
         self._timers = timers
-        self._candidates = candidates[:CANDIDATES_MAX] if dialer else ()
+        self.candidates = candidates[:CANDIDATES_MAX] if dialer else ()
         self._dialer = dialer
         self._config = config
         self._entropy = entropy
@@ -111,7 +111,7 @@ class Roaming:
         """Ask on the dialled paths that are not used, so that a proved one is at hand when the one
         in use dies.
         """
-        for path in self._candidates:
+        for path in self.candidates:
             way = self._transport.paths.candidate(path)
             if not way.validated:
                 self._transport.paths.ask(way)
@@ -172,7 +172,7 @@ class Roaming:
         """Ask on every path whether the peer is there, and if `again`, in a while once more."""
         transport = self._transport
         self._searching = True
-        for path in self._candidates:
+        for path in self.candidates:
             transport.paths.candidate(path)
         fresh, self._fresh = self._fresh, False
         for way in transport.paths:
@@ -191,14 +191,14 @@ class Roaming:
 
     def port_wanted(self, link: int) -> Action:
         """What a driver is asked when no path answers."""
-        remotes = dict.fromkeys(path.remote for path in self._candidates)
+        remotes = dict.fromkeys(path.remote for path in self.candidates)
         return HopPort(link, tuple(remotes))
 
     # --- moving -------------------------------------------------------------------------------
 
     def left_port(self, local: Address, instead: Address) -> None:
         """A socket of ours is about to be closed; what was tried from it is tried from another."""
-        self._candidates = moved_local(self._candidates, local, instead)
+        self.candidates = moved_local(self.candidates, local, instead)
 
     def _may_follow(self, where: Way, now: Instant) -> bool:
         """Whether the peer talks from `where` now, and not from the other end of the path in use.

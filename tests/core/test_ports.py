@@ -45,9 +45,7 @@ LINKS = {"dialer": 1, "listener": -1}
 
 
 def ports(side: Side) -> Ports:
-    found = side.link().ports
-    assert found is not None
-    return found
+    return side.link().upkeep.ports
 
 
 def moves(pair: Pair, side: Side) -> Address:

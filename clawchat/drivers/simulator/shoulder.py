@@ -224,10 +224,11 @@ def _mark(link: Link) -> _Mark:
 
 
 def _phases(link: Link) -> tuple[Enum, ...]:
-    ratchet, transport, ports = link.ratchet, link.transport, link.ports
     begun = link.handshake.phase, link.life.phase
-    if ratchet is None or transport is None or ports is None:
+    ratchet = link.ratchet
+    if ratchet is None or link.transport is None:
         return begun
+    ports = link.upkeep.ports
     return (*begun, ratchet.model.phase, ports.move.phase, ports.follow.phase)
 
 
