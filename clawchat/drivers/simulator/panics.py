@@ -9,6 +9,7 @@ Left to others: when to panic (tests, campaigns).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 from attrs import define, field
@@ -47,6 +48,7 @@ def panic(host: Host, file_id: bytes, *, everything: bool = False) -> bool:
 class PanicWatch:
     """Watches hosts for what was destroyed. Keys are (host, file id)."""
 
+    on_destroyed: Callable[[], None] = lambda: None
     receipts: dict[tuple[str, bytes], list[Receipt]] = field(factory=dict)
     _received: set[tuple[str, int, int]] = field(factory=set)  # host, life, link
     _doomed_at: dict[tuple[str, int, bytes], int] = field(factory=dict)
@@ -55,6 +57,7 @@ class PanicWatch:
         match action:
             case Destroy(file_id):
                 self._doomed_at[host.name, host.incarnation, file_id] = host.timeline.now
+                self.on_destroyed()
             case Persist(_, _, pairing):
                 self._forbid(host, pairing.file_id, "is written")
             case Notify(_, Established() as notice):

@@ -180,7 +180,7 @@ class Simulation:
 
     def _expect_panics(self) -> None:
         self.watch.blameless = BLAMELESS | {CloseCode.COMPROMISED}
-        watch = PanicWatch()
+        watch = PanicWatch(on_destroyed=self._was_destroyed)
         for host in (self.listener, *self.dialers):
             host.watchers.append(watch)
 
@@ -231,7 +231,17 @@ class Simulation:
 
     def _panic(self, host: Host, fault: Fault) -> None:
         pairing = self.callers[fault.dialer - 1].pairing
-        if pairing is not None and panic(host, pairing.file_id, everything=fault.everything):
+        if pairing is None:
+            return
+        self._to_begin_anew += 1
+        if panic(host, pairing.file_id, everything=fault.everything):
+            self.world.timeline.after(ANEW_NS, self._begin_anew)
+        else:
+            self._to_begin_anew -= 1
+
+    def _was_destroyed(self) -> None:
+        """A declaration may come long after its panic, when a stranger recorded and kept it."""
+        if not self._to_begin_anew:
             self._to_begin_anew += 1
             self.world.timeline.after(ANEW_NS, self._begin_anew)
 
