@@ -242,8 +242,8 @@ class Inbound:
         """Somebody measures, or waits for a sign of life: acknowledge at once."""
         self._pinged = True
 
-    def _on_path_response(self, frame: frames.PathResponse, _now: Instant) -> None:
-        way = self._paths.answered(frame.token)
+    def _on_path_response(self, frame: frames.PathResponse, now: Instant) -> None:
+        way = self._paths.answered(frame.token, now)
         if way is not None:
             self.facts.validated = way
 

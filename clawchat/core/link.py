@@ -575,7 +575,7 @@ class Link:
         transport = self.transport
         if transport is None or self.life.phase is not established.Phase.LIVE:
             return
-        if transport.recovery.pto_count >= SUSPECT_PROBES:
+        if transport.recovery.pto_count >= SUSPECT_PROBES or transport.is_mute(now):
             self._fire_life(established.ProbesUnanswered(now), now)
 
     def _on_move(self, now: Instant) -> None:

@@ -14,7 +14,8 @@ from clawchat.core.agenda import Agenda
 from clawchat.core.config import Config, Entropy
 from clawchat.core.credential import Pairing, Path
 from clawchat.core.instant import Deadline, Instant
-from clawchat.core.link import Handshake, Link
+from clawchat.core.link import Link
+from clawchat.core.opening import Handshake
 from clawchat.core.registry import Registry
 from clawchat.core.table import Trace
 from clawchat.errors import UnknownLink

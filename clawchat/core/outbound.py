@@ -96,7 +96,8 @@ class Outbound:
         It is not in flight: the original is.
         """
         way = trial.way
-        probe = frames.encode_path_challenge(way.token or self._paths.challenge(way, now)) + payload
+        token = way.token if way.awaits(now) else self._paths.challenge(way, now)
+        probe = frames.encode_path_challenge(token) + payload
         trial.went += len(probe) + OVERHEAD
         return self.seal(way, [probe], now, eliciting=False, items=original.items, run=original.run)
 

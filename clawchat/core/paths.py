@@ -17,7 +17,7 @@ from typing import Final
 
 from attrs import define
 
-from clawchat.core.config import PATH_IDS_AHEAD, PATH_IDS_BEHIND, Entropy
+from clawchat.core.config import CHALLENGE_LIFE, PATH_IDS_AHEAD, PATH_IDS_BEHIND, Entropy
 from clawchat.core.credential import Path
 from clawchat.core.crypto.packets import OVERHEAD
 from clawchat.core.instant import Instant
@@ -39,10 +39,15 @@ class Way:
     id: int
     validated: bool = False
     token: bytes = b""
+    token_at: Instant = 0  # when it was made
     challenged_at: Instant | None = None
     heard_at: Instant = 0
     received: int = 0
     sent: int = 0
+
+    def awaits(self, now: Instant) -> bool:
+        """Whether an answer to its token still counts."""
+        return bool(self.token) and now - self.token_at < CHALLENGE_LIFE
 
     def may_send(self, size: int) -> bool:
         """Whether `size` more bytes keep to the amplification limit."""
@@ -127,16 +132,16 @@ class Paths:
                 yield way, payload
 
     def challenge(self, way: Way, now: Instant) -> bytes:
-        """The token to send on `way`; the same one until it is answered."""
-        if not way.token:
-            way.token = self._entropy(PATH_TOKEN_SIZE)
+        """The token to send on `way`; the same one until it is answered, or too old."""
+        if not way.awaits(now):
+            way.token, way.token_at = self._entropy(PATH_TOKEN_SIZE), now
         way.challenged_at = now
         return way.token
 
-    def answered(self, token: bytes) -> Way | None:
+    def answered(self, token: bytes, now: Instant) -> Way | None:
         """The way whose challenge this answers; it is validated now."""
         for way in self._ways.values():
-            if way.token and way.token == token:
+            if way.token == token and way.awaits(now):
                 way.validated, way.token = True, b""
                 self._confirmed = max(self._confirmed, way.id)
                 return way

@@ -17,6 +17,7 @@ from typing import Final
 
 from clawchat.core.actions import Notice, Ponged, StreamData, Transmit
 from clawchat.core.cells import Cells
+from clawchat.core.config import MUTE_AFTER
 from clawchat.core.credential import Path
 from clawchat.core.crypto.packets import OVERHEAD
 from clawchat.core.crypto.schedule import EpochKeys
@@ -390,6 +391,18 @@ class Transport:
         if beat is not None and (due is None or beat[0] < due[0]):
             due = beat
         return due
+
+    def is_mute(self, now: Instant) -> bool:
+        """Whether an address that was never proved has been sent all that it may, and is silent.
+
+        No probe timeout tells, for what may not be sent is not answered either.
+        """
+        active = self.paths.active
+        return (
+            not active.may_send(self.mtu.size)
+            and (self.outbound.probe_wanted or self.payloads.has_data())
+            and now - self.inbound.last_heard >= MUTE_AFTER * self.recovery.pto_ns
+        )
 
     def _held_by_the_pacer(self) -> bool:
         """Whether there is something to send, and only time is needed to send it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -174,6 +175,26 @@ def test_a_link_is_suspect_after_two_probe_timeouts_and_goes_on_probing() -> Non
     pair.run(5 * SECOND)
     assert pair.dialer.endpoint.link_stats(1).phase == "live"
     assert pair.listener.received(BULK) == b"x"
+
+
+def test_a_listener_whose_dialer_fell_silent_before_its_address_was_proved_suspects_it() -> None:
+    """It may send no more, so that no probe timeout tells."""
+    pair = make_pair()
+    pair.network = losing(lambda parcel: parcel.to == LISTENER and len(parcel.data) < 512)
+    pair.dial(pairing_of(pair.publish()))
+    pair.deliver(pair.parcels[0].data, to=pair.listener, source=STRANGER)
+    pair.run_until(lambda: bool(pair.dialer.established))
+    pair.run(10 * MILLISECOND)
+    first = pair.parcels[-1]
+    pair.network = dead
+    pair.deliver(first.data, to=pair.listener, source=DIALER)
+    assert pair.listener.established
+    stream = stream_id(1, StreamClass.BULK, dialer=False)
+    pair.do(pair.listener, Write(-1, stream, bytes(50_000)))
+    assert not pair.listener.transport().paths.active.validated
+    stats = partial(pair.listener.endpoint.link_stats, -1)
+    pair.run_until(lambda: stats().phase == "suspect", 30 * SECOND)
+    pair.run_until(lambda: stats().phase == "asleep", 40 * SECOND)
 
 
 def test_a_suspect_link_still_takes_writes() -> None:

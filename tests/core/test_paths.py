@@ -30,7 +30,7 @@ def test_a_way_that_was_left_long_ago_gets_an_id_that_the_peer_still_reads() -> 
     first = paths.active
     for number in range(PATH_IDS_BEHIND + 2):
         way = paths.heard(Path(LISTENER, Address("192.0.2.1", 1000 + number)), 100)
-        assert paths.answered(paths.challenge(way, 0)) is way
+        assert paths.answered(paths.challenge(way, 0), 0) is way
         paths.use(way)
     paths.use(first)
     assert paths.active is first

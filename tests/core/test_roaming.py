@@ -19,7 +19,7 @@ from clawchat.core.actions import (
     PathSuspect,
     StreamData,
 )
-from clawchat.core.config import PATH_IDS_AHEAD, PATH_IDS_BEHIND
+from clawchat.core.config import CHALLENGE_LIFE, PATH_IDS_AHEAD, PATH_IDS_BEHIND
 from clawchat.core.credential import Address, Path
 from clawchat.core.events import (
     Close,
@@ -416,7 +416,7 @@ def test_an_address_that_is_not_validated_gets_three_times_what_came_from_it() -
     way.sent = AMPLIFICATION * 100
     assert not way.may_send(1)
     token = paths.challenge(way, 0)
-    assert paths.answered(token) is way
+    assert paths.answered(token, 0) is way
     assert way.may_send(1 << 20)
 
 
@@ -425,16 +425,28 @@ def test_only_the_right_token_validates_and_only_once() -> None:
     way = paths.heard(Path(DIALER, OUTSIDE), 100)
     token = paths.challenge(way, 0)
     assert paths.challenge(way, 1) == token, "a lost challenge is repeated as it was"
-    assert paths.answered(bytes(8)) is None
-    assert paths.answered(token) is way
-    assert paths.answered(token) is None
+    assert paths.answered(bytes(8), 0) is None
+    assert paths.answered(token, 0) is way
+    assert paths.answered(token, 0) is None
+
+
+def test_an_answer_that_was_kept_back_proves_nothing() -> None:
+    paths = Paths(Path(DIALER, LISTENER), seeded("paths"))
+    way = paths.heard(Path(DIALER, OUTSIDE), 100)
+    token = paths.challenge(way, 0)
+    assert paths.challenge(way, CHALLENGE_LIFE - 1) == token
+    assert paths.answered(token, CHALLENGE_LIFE) is None
+    newer = paths.challenge(way, CHALLENGE_LIFE)
+    assert newer != token
+    assert paths.answered(token, CHALLENGE_LIFE) is None
+    assert paths.answered(newer, 2 * CHALLENGE_LIFE - 1) is way
 
 
 def test_of_paths_that_were_tried_at_once_the_one_in_use_keeps_its_number_to_itself() -> None:
     """Else who sees two of them could tell by their connection ids that they belong together."""
     paths = Paths(Path(DIALER, LISTENER), seeded("paths"))
     tried = [paths.heard(Path(DIALER, Address("192.0.2.1", port)), 100) for port in range(1, 8)]
-    assert paths.answered(paths.challenge(tried[0], 0)) is tried[0]
+    assert paths.answered(paths.challenge(tried[0], 0), 0) is tried[0]
     assert [way for way in tried[1:] if way.id == tried[0].id], "there are more paths than numbers"
     paths.use(tried[0])
     assert all(way.id != tried[0].id for way in paths if way is not tried[0])
@@ -445,7 +457,7 @@ def test_a_path_that_is_used_again_after_long_keeps_its_new_number_to_itself() -
     first = paths.active
     for port in range(1, 2 * PATH_IDS_BEHIND):
         way = paths.heard(Path(DIALER, Address("192.0.2.1", port)), 100)
-        paths.answered(paths.challenge(way, 0))
+        paths.answered(paths.challenge(way, 0), 0)
         paths.use(way)
     highest = paths.active.id
     paths.use(first)
@@ -478,7 +490,7 @@ def test_a_path_that_was_left_long_ago_is_used_again_under_another_id() -> None:
     first = paths.active
     for port in range(1, 12):
         way = paths.heard(Path(DIALER, Address("192.0.2.1", port)), 100)
-        assert paths.answered(paths.challenge(way, 0)) is way
+        assert paths.answered(paths.challenge(way, 0), 0) is way
         paths.use(way)
     newest = paths.active.id
     paths.use(first)

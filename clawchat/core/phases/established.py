@@ -54,7 +54,7 @@ class HandshakeFailed(Signal):
 
 @frozen
 class ProbesUnanswered(Signal):
-    """Two probe timeouts went by without an acknowledgement."""
+    """The peer answers nothing (17.2)."""
 
     origin = Origin.TIMER
 

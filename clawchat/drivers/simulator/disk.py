@@ -28,6 +28,7 @@ class _Writing:
     pairing: Pairing | None  # None: what was kept is destroyed
     told: Told
     fails: bool
+    afterwards: list[Callable[[], None]] = field(factory=list)
 
 
 @define(slots=False)
@@ -51,6 +52,13 @@ class Disk:
     def destroy(self, file_id: bytes) -> None:
         """Begin to destroy a pairing: it is never kept again. A full disk does not hinder that."""
         self._enqueue(_Writing(file_id, None, lambda _kept: None, False))
+
+    def in_turn(self, act: Callable[[], None]) -> None:
+        """Do this once all that is under way is durable; a crash before that forgets it."""
+        if self._under_way:
+            self._under_way[-1].afterwards.append(act)
+        else:
+            act()
 
     def _enqueue(self, writing: _Writing) -> None:
         self._under_way.append(writing)
@@ -87,6 +95,11 @@ class Disk:
         writing.told(not writing.fails)
 
     def _keep(self, writing: _Writing) -> None:
+        self._write(writing)
+        for act in writing.afterwards:
+            act()
+
+    def _write(self, writing: _Writing) -> None:
         if writing.pairing is None:
             self.kept.pop(writing.file_id, None)
             self.destroyed[writing.file_id] = None

@@ -441,6 +441,9 @@ class Host:
                 if self.endpoint is not endpoint:
                     return
 
+    def _begin_with(self, identity: bytes) -> None:
+        self.identity = identity
+
     def _perform(self, action: Action) -> None:
         if isinstance(action, Transmit):
             self._transmit(action)
@@ -452,7 +455,7 @@ class Host:
         elif isinstance(action, Destroy):
             self.disk.destroy(action.file_id)
         elif isinstance(action, DestroyIdentity):
-            self.identity = self.rng.randbytes(len(self.identity))
+            self.disk.in_turn(partial(self._begin_with, self.rng.randbytes(len(self.identity))))
             self.fallen = True
         elif isinstance(action, HopPort):
             self._hop(action)
