@@ -83,6 +83,7 @@ async def demo(
         raise Cancelled("")
     if stdin_is_terminal() and text is None:
         say(f"the demo is over; its processes have ended and {home} is gone")
+        say("with two machines it goes the same way: README.md has every command")
     return code
 
 
@@ -100,13 +101,16 @@ class _Stage:
         published, copied = home / "server" / "listener" / FILE_NAME, home / FILE_NAME
         write_key(key)
         self._tell(f"two machines, acted by separate processes on this one; all is in {home}")
-        self._tell("1. on the agent's machine: clawchat serve")
+        self._tell(f"1. on the agent's machine: clawchat serve --key-file {key.name}")
         common = ["--key-file", str(key), "--exit-with-stdin", "--state-dir"]
         serve = ["serve", "--ip", "127.0.0.1", *provider, *common, str(home / "server")]
         connect = ["connect", str(copied), "--name", "demo", *common, str(home / "device")]
         async with self._child("serve", serve) as server:
             await self._until(server, lambda: _exists(published))
-            self._tell(f"2. the file is copied; on the device: clawchat connect {FILE_NAME}")
+            self._tell(
+                "2. the file and the key are copied; on the device: "
+                f"clawchat connect {FILE_NAME} --key-file {key.name}"
+            )
             shutil.copy(published, copied)
             async with self._child("connect", connect) as device:
                 await self._until(device, lambda: _is_linked(home / "device"))

@@ -76,6 +76,8 @@ def _bind(host: str, port: int) -> list[UdpSocket]:
             return [first, UdpSocket(Address("::", first.address.port))]
         except OSError:
             return [first]  # no IPv6 here, or its port is taken: IPv4 alone will do
+    except UnicodeError as error:  # what the resolver makes of `a..b`
+        raise UserError(f"{host!r} is no address: choose another with --ip") from error
     except OSError as error:
         raise UserError(_why_not(host, port, error)) from error
 

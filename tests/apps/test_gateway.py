@@ -563,8 +563,7 @@ async def test_what_is_no_agent_is_told_with_the_command_to_run(said: bytes, rea
     async with open_bench(behaviour) as bench:
         with pytest.raises(AgentUnreachable, match=reason) as refused:
             await check_agent(parse_agent_url(bench.agent))
-    port = bench.agent.rpartition(":")[2]
-    assert f"clawchat agent --port {port}" in str(refused.value)
+    assert "another port" in str(refused.value), "this one is taken"
 
 
 async def test_an_agent_that_hangs_or_is_gone_is_told_within_a_second() -> None:
@@ -575,7 +574,8 @@ async def test_an_agent_that_hangs_or_is_gone_is_told_within_a_second() -> None:
         address = parse_agent_url(bench.agent)
         with pytest.raises(AgentUnreachable, match=r"within 0\.05 s"):
             await check_agent(address, seconds=0.05)
-    with trio.fail_after(1), pytest.raises(AgentUnreachable, match="clawchat agent"):
+    started_by = f"clawchat agent --port {address.port}$"
+    with trio.fail_after(1), pytest.raises(AgentUnreachable, match=started_by):
         await check_agent(address)
 
 

@@ -274,6 +274,7 @@ def test_an_agent_that_does_not_answer_is_said_within_two_seconds(
     [
         (["--agent-url", "https://example.com"], "--agent-url"),
         (["--ip", "192.0.2.99"], "--ip"),
+        (["--ip", "no..name"], "--ip"),
         (["--advertise", "no such host.invalid"], "--advertise"),
         (["--provider", "openai"], "OPENAI_API_KEY"),
         (["--provider", "nobody"], "echo"),

@@ -77,19 +77,18 @@ def _is_loopback(host: str) -> bool:
 
 async def check_agent(agent: AgentAddress, *, seconds: float = HEALTH_SECONDS) -> None:
     """Ask for /v1/health. Raises `AgentUnreachable` after `seconds` at the latest."""
-    reason = f"it did not answer within {seconds:g} s"
+    reason, advice = f"it did not answer within {seconds:g} s", f"Start one with: {agent.command}"
+    taken = "Start one on another port, and give its address"
     with trio.move_on_after(seconds):
         try:
             if await _is_healthy(agent):
                 return
-            reason = "something else listens there"
+            reason, advice = "something else listens there", taken
         except (OSError, trio.BrokenResourceError) as error:
             reason = getattr(error, "strerror", None) or "nothing listens there"
         except h11.RemoteProtocolError:
-            reason = "what listens there does not speak HTTP"
-    raise AgentUnreachable(
-        f"no agent answers at {agent} ({reason}). Start one with: {agent.command}"
-    )
+            reason, advice = "what listens there does not speak HTTP", taken
+    raise AgentUnreachable(f"no agent answers at {agent} ({reason}). {advice}")
 
 
 async def _is_healthy(agent: AgentAddress) -> bool:
