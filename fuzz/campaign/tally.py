@@ -3,8 +3,8 @@
 A tally file is what `--report FILE` writes. Such files of one plan can be added, from several
 machines or days; the command prints the sum, as a row for the table in fuzz/README.md.
 
-Rules: a seed that was counted is not counted again; each commit is named, because a seed means a
-world only together with the code that draws it.
+Rules: a seed that was counted is not counted again, but run again if it broke; each commit is
+named, because a seed means a world only together with the code that draws it.
 Left to others: what the rows say of coverage (`coverage`).
 """
 
@@ -41,7 +41,14 @@ class Tally(Totals):
     seeds: list[tuple[int, int]] = field(factory=list)
 
     def add(self, outcome: Outcome) -> bool:
-        """Count one world and its seed; whether it took a row or a pair that none before took."""
+        """Count one world and its seed; whether it took a row or a pair that none before took.
+
+        One that broke before and holds now is not broken any more.
+        """
+        if self.broken.pop(outcome.seed, None) is not None:  # it was counted when it broke
+            if outcome.trouble:
+                self.broken[outcome.seed] = outcome.trouble
+            return False
         new = super().add(outcome)
         self._count(outcome.seed, outcome.seed + 1)
         return new
@@ -72,9 +79,10 @@ class Tally(Totals):
         self.seeds = joined
 
     def left_of(self, seeds: Iterable[int]) -> list[int]:
-        """Those that are not counted yet."""
+        """Those that are not counted yet, after all that broke: the code may be repaired by now."""
         done = [range(first, end) for first, end in self.seeds]
-        return [seed for seed in seeds if not any(seed in known for known in done)]
+        new = [seed for seed in seeds if not any(seed in known for known in done)]
+        return [*self.broken, *new]
 
     @property
     def as_row(self) -> str:

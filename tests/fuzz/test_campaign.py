@@ -104,6 +104,12 @@ def test_tallies_are_kept_and_added_and_no_world_counts_twice(tmp_path: Path) ->
     assert (one.seeds, one.worlds, one.commits) == ([(0, 5), (7, 8)], 6, ["aaa", "bbb"])
     assert (one.cpu_s, one.rows[ROW], one.pairs[ROW, NEXT]) == (3.0, 12, 2)
     assert one.broken == {4: "it broke"}
+    assert one.left_of(range(10)) == [4, 5, 6, 8, 9]
+    worlds = one.worlds
+    assert not one.add(outcome(4, trouble="it still breaks"))
+    assert one.broken == {4: "it still breaks"}
+    assert not one.add(outcome(4))
+    assert (one.broken, one.worlds) == ({}, worlds)
     assert one.left_of(range(10)) == [5, 6, 8, 9]
     with pytest.raises(ValueError, match="twice"):
         one.merge(other)
