@@ -7,6 +7,7 @@ Left to others: the link (`cli.device`), the requests (`apps.chat_client`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -27,6 +28,8 @@ PATIENCE = 60.0  # seconds that a conversation waits for a lost link or a restar
 SILENT_SECONDS = 2.0  # an agent that takes longer to answer at first is mentioned
 STATUS_SECONDS = 2.0  # for asking how the link stands, after it failed
 LAST = "last"  # as a conversation's name: the one used most recently
+
+ID = re.compile(r"[0-9A-Za-z_-]+")  # nothing that means something else in a URL
 
 FOR_PROGRAMS = frozenset({"agent-died", "agent-too-slow"})
 """Problems whose next step is one for HTTP clients: to repeat a request."""
@@ -174,12 +177,15 @@ async def find_conversation(client: AgentClient, wanted: str | None) -> Conversa
     if wanted == LAST:
         page = await client.conversations(limit=1)
         return page.conversations[0] if page.conversations else None
+    none = Usage(f"--conversation {wanted!r}: the agent has no such conversation")
+    if ID.fullmatch(wanted) is None:
+        raise none
     try:
         return (await client.conversation(wanted, limit=1)).conversation
     except ProblemError as error:
         if error.problem.status != 404:
             raise
-        raise Usage(f"--conversation {wanted}: the agent has no such conversation") from None
+        raise none from None
 
 
 def reason_of(error: ClawChatError) -> str:

@@ -17,7 +17,7 @@ import trio.testing
 from clawchat.apps.problems import Problem
 from clawchat.cli import chat, send
 from clawchat.cli.exit_codes import ExitCode
-from clawchat.cli.failures import AgentTrouble, NoLink, exit_code, main_cause
+from clawchat.cli.failures import AgentTrouble, NoLink, Usage, exit_code, main_cause
 from clawchat.cli.local_socket import LocalSocket
 from clawchat.cli.prompt import PlainPrompt
 from clawchat.cli.shared_link import SharedLink, shared_link
@@ -249,6 +249,17 @@ async def test_an_agent_that_is_down_says_how_to_start_it_and_what_became_of_the
     assert str(failure) == (
         "The agent is down. No. Start: clawchat agent. The message was not sent."
     )
+
+
+@pytest.mark.parametrize("wanted", ["", "../agent", "c_1?limit=0", "c\x01"])
+async def test_what_is_no_id_is_no_conversation_and_asks_for_nothing(
+    world: World, autojump_clock: trio.testing.MockClock, wanted: str
+) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - in whatever group
+        await send.send("hello", conversation=wanted)
+    failure = main_cause(caught.value)
+    assert isinstance(failure, Usage)
+    assert f"--conversation {wanted!r}: the agent has no such" in str(failure)
 
 
 async def test_another_process_in_the_way_keeps_its_own_exit_code(
