@@ -66,6 +66,7 @@ from clawchat.core.events import (
 )
 from clawchat.core.instant import SECOND
 from clawchat.core.secret import Secret
+from clawchat.drivers.simulator.simulation import pairing_of
 from clawchat.errors import BufferFull, CloseCode, CompromiseReason
 
 PATIENCE = 10.0  # seconds until a notice that should come is missed
@@ -201,17 +202,6 @@ class Stage:
         await self.dialer.expect(Established)
         theirs, _ = await self.listener.expect(Established)
         return ours, theirs
-
-
-def pairing_of(content: BootstrapContent) -> Pairing:
-    """What a device makes of a bootstrap file."""
-    return Pairing(
-        file_id=content.file_id,
-        dialer=True,
-        listener_static=content.listener_static,
-        peer_static=content.listener_static,
-        credentials=(derive_credential(content.file_id, 0, content.secret),),
-    )
 
 
 Act: TypeAlias = Callable[[Stage], Awaitable[None]]

@@ -43,14 +43,7 @@ class AsyncioActor:
         return self._machine.saved()
 
     async def start(self) -> None:
-        machine = self._machine
-        self.driver = Driver(
-            machine.config,
-            [machine.bind()],
-            persist=machine.save,
-            erase=machine.erase,
-            publisher=machine.desk,
-        )
+        self.driver = self._machine.driver(Driver)
 
 
 class AsyncioAdapter:

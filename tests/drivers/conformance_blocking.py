@@ -59,14 +59,7 @@ class BlockingActor:
         return self._machine.saved()
 
     async def start(self) -> None:
-        machine = self._machine
-        self.driver = Driver(
-            machine.config,
-            [machine.bind()],
-            persist=machine.save,
-            erase=machine.erase,
-            publisher=machine.desk,
-        )
+        self.driver = self._machine.driver(Driver)
 
 
 class BlockingAdapter:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
+from typing import TypeVar
 
 from attrs import define, field
 
@@ -16,6 +18,7 @@ from clawchat.drivers.publisher import Publisher
 from clawchat.drivers.sockets import UdpSocket
 from tests.drivers.conformance import Scenario
 
+D = TypeVar("D")
 LOOPBACK = "127.0.0.1"
 
 
@@ -53,6 +56,16 @@ class Machine:
 
     def bind(self) -> UdpSocket:
         return UdpSocket(self.address)
+
+    def driver(self, kind: Callable[..., D]) -> D:
+        """One of that kind, on the machine's address and disk."""
+        return kind(
+            self.config,
+            [self.bind()],
+            persist=self.save,
+            erase=self.erase,
+            publisher=self.desk,
+        )
 
     def save(self, pairing: Pairing) -> None:
         self.kept[pairing.file_id] = pairing
