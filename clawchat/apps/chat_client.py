@@ -113,9 +113,17 @@ class AgentClient:
     `httpx2.TransportError` when nothing got through for `patience` seconds.
     """
 
-    def __init__(self, http: httpx2.AsyncClient, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        http: httpx2.AsyncClient,
+        *,
+        patience: float = PATIENCE,
+        waiting: Callable[[], None] | None = None,
+    ) -> None:
+        """`waiting` is called once each time that the way begins to be down for something."""
         self._http = http
         self._patience = patience
+        self._waiting = waiting or (lambda: None)
 
     async def health(self) -> None:
         """Returns when the agent answers."""
@@ -217,6 +225,8 @@ class AgentClient:
             except httpx2.TransportError as error:
                 if lasting_cause(error) or not patience.left:
                     raise
+            if not patience.tried:
+                self._waiting()
             await patience.wait()
 
     async def open_events(self, run: str, after: int) -> httpx2.Response:
@@ -251,6 +261,7 @@ class Patience:
         """Something worked: begin anew."""
         self._until = trio.current_time() + self._seconds
         self._pause = PAUSE_MIN
+        self.tried = False  # whether anything failed since
 
     @property
     def left(self) -> bool:
@@ -258,6 +269,7 @@ class Patience:
 
     async def wait(self) -> None:
         """Pause, longer each time."""
+        self.tried = True
         await trio.sleep(min(self._pause, max(0.0, self._until - trio.current_time())))
         self._pause = min(2 * self._pause, PAUSE_MAX)
 

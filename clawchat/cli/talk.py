@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import httpx2
@@ -71,7 +72,7 @@ async def agent_client(
         plainly(link, sending),
     ):
         await _answers(http, link)
-        yield AgentClient(http, patience=PATIENCE)
+        yield AgentClient(http, patience=PATIENCE, waiting=partial(_waiting, link))
 
 
 async def _answers(http: httpx2.AsyncClient, link: SharedLink) -> None:
@@ -95,6 +96,11 @@ async def _answers(http: httpx2.AsyncClient, link: SharedLink) -> None:
 async def _mention(link: SharedLink) -> None:
     await trio.sleep(SILENT_SECONDS)
     link.tell(f"no answer from {one_line(link.name)} yet; waiting for it (Ctrl-C gives up)")
+
+
+def _waiting(link: SharedLink) -> None:
+    if not link.own:  # whoever makes the link says itself what becomes of it
+        link.tell(f"no answer from {one_line(link.name)} any more; waiting (Ctrl-C gives up)")
 
 
 @asynccontextmanager

@@ -195,6 +195,17 @@ async def test_a_link_lost_within_the_reply_says_where_the_reply_will_be(
     assert capsys.readouterr().out == "well, "
 
 
+async def test_who_waits_over_the_link_of_another_process_is_told_of_it_once(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    """What the process that holds the link says of it is on another terminal."""
+    world.agent.does["POST /v1/conversations/c1/messages"] = world.loses_the_link()
+    async with world.the_link() as holding:
+        await holding.ask({"verb": "status"})
+        await world.fails_to_send()
+    assert world.told.count("no answer from home any more; waiting (Ctrl-C gives up)") == 1
+
+
 async def test_streams_that_break_over_no_link_say_what_to_look_at(
     world: World,
     autojump_clock: trio.testing.MockClock,
