@@ -58,7 +58,8 @@ async def _redeemable(
     store: Store, file: Path, name: str | None, key_file: Path | None
 ) -> Listener:
     """The listener of a bootstrap file, which may be known already."""
-    outside(await trio.to_thread.run_sync(read_file, file), str(file))
+    data = await trio.to_thread.run_sync(read_file, file, abandon_on_cancel=True)  # of a pipe, say
+    outside(data, str(file))
     key = needed_key(key_file, f"open {file.name}")
     content = await trio.to_thread.run_sync(read_bootstrap, file, key)
     kept = store.get(content.file_id)

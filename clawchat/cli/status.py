@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,7 +92,7 @@ async def _report(
             async with listener.shared(say) as link:
                 told["link"] = _trim(await link.ask({"verb": "status"}))
                 if not link.own:
-                    await link.ask({"verb": "ping"})
+                    await _ping(link)
                 told["agent"] = await _agent(link)
         else:
             told["link"] = _trim(await listener.socket.ask({"verb": "status"}))
@@ -99,12 +100,23 @@ async def _report(
         return told, ExitCode.OK  # not asked to dial
     except (ClawChatError, BaseExceptionGroup) as error:
         told["trouble"] = explain(error)
+        if told["link"] is not None:  # which has changed while it was asked
+            with suppress(NobodyHome, Refused):
+                told["link"] = _trim(await listener.socket.ask({"verb": "status"}))
         return told, exit_code(error)
     return told, ExitCode.OK
 
 
 def _trim(answer: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if key not in ("ok", "version", "peer")}
+
+
+async def _ping(link: SharedLink) -> None:
+    """What another process believes of its link may be news of yesterday."""
+    from clawchat.cli.talk import mentioning_silence
+
+    async with mentioning_silence(link):
+        await link.ask({"verb": "ping"})
 
 
 async def _agent(link: SharedLink) -> dict[str, Any]:

@@ -82,20 +82,27 @@ async def _answers(http: httpx2.AsyncClient, link: SharedLink) -> None:
     then the next link tells, for which the opening of a stream waits.
     """
     agent = AgentClient(http, patience=0)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_mention, link)
+    async with mentioning_silence(link):
         try:
             await agent.health()
         except (httpx2.ConnectError, httpx2.TimeoutException):
             raise  # there is no link, or one with a silent agent
         except httpx2.TransportError:
             await agent.health()
+
+
+@asynccontextmanager
+async def mentioning_silence(link: SharedLink) -> AsyncIterator[None]:
+    """Tell the user when the block, which asks the other side, takes long."""
+
+    async def mention() -> None:
+        await trio.sleep(SILENT_SECONDS)
+        link.tell(f"no answer from {one_line(link.name)} yet; waiting for it (Ctrl-C gives up)")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mention)
+        yield
         nursery.cancel_scope.cancel()
-
-
-async def _mention(link: SharedLink) -> None:
-    await trio.sleep(SILENT_SECONDS)
-    link.tell(f"no answer from {one_line(link.name)} yet; waiting for it (Ctrl-C gives up)")
 
 
 def _waiting(link: SharedLink) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import h11
@@ -15,7 +16,7 @@ import trio
 import trio.testing
 
 from clawchat.apps.problems import Problem
-from clawchat.cli import chat, send
+from clawchat.cli import chat, send, status
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import AgentTrouble, NoLink, Usage, exit_code, main_cause
 from clawchat.cli.local_socket import LocalSocket
@@ -102,12 +103,12 @@ class World:
         self.agent = Agent()
         self.network = FakeNetwork(nursery, self.agent.link)
         self.told: list[str] = []
+        self.socket = LocalSocket(folder / "link.sock")
         self._folder = folder
 
     def the_link(self, *ignored: object) -> AbstractAsyncContextManager[SharedLink]:
         lock = partial(Store(self._folder / "store").lock, "link")
-        socket = LocalSocket(self._folder / "link.sock")
-        return shared_link("home", self.network.dial, socket, lock, self.told.append)
+        return shared_link("home", self.network.dial, self.socket, lock, self.told.append)
 
     def loses_the_link(self, *, for_good: bool = True) -> Step:
         async def step(link: FakeLink, stream: trio.abc.HalfCloseableStream) -> None:
@@ -204,6 +205,31 @@ async def test_who_waits_over_the_link_of_another_process_is_told_of_it_once(
         await holding.ask({"verb": "status"})
         await world.fails_to_send()
     assert world.told.count("no answer from home any more; waiting (Ctrl-C gives up)") == 1
+
+
+async def test_status_does_not_call_a_link_up_that_died_while_it_was_asked(
+    world: World, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = SimpleNamespace(shared=world.the_link, socket=world.socket)
+    monkeypatch.setattr(status, "Listener", lambda *_: listener)
+    pairing = SimpleNamespace(file_id=bytes(16), listener_static=bytes(32))
+    store: Any = None
+    entry: Any = SimpleNamespace(name="home", pairing=pairing, paired=0, candidates=())
+    async with world.the_link() as holding, trio.open_nursery() as nursery:
+        await holding.ask({"verb": "status"})
+        (link,) = world.network.links
+        link.answers = False
+
+        async def dies() -> None:
+            await trio.sleep(20)
+            world.network.trouble = list(OFF)
+            link.die()
+
+        nursery.start_soon(dies)
+        told, code = await status._report(store, entry, [entry], None, offline=False)
+    assert code is ExitCode.NO_LINK
+    assert told["link"]["link"] == "down"
+    assert "home" in told["trouble"]
 
 
 async def test_streams_that_break_over_no_link_say_what_to_look_at(
