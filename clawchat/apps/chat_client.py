@@ -113,17 +113,9 @@ class AgentClient:
     `httpx2.TransportError` when nothing got through for `patience` seconds.
     """
 
-    def __init__(
-        self,
-        http: httpx2.AsyncClient,
-        *,
-        patience: float = PATIENCE,
-        waiting: Callable[[], None] | None = None,
-    ) -> None:
-        """`waiting` is called once each time that the way begins to be down for something."""
+    def __init__(self, http: httpx2.AsyncClient, *, patience: float = PATIENCE) -> None:
         self._http = http
         self._patience = patience
-        self._waiting = waiting or (lambda: None)
 
     async def health(self) -> None:
         """Returns when the agent answers."""
@@ -225,8 +217,6 @@ class AgentClient:
             except httpx2.TransportError as error:
                 if lasting_cause(error) or not patience.left:
                     raise
-            if not patience.tried:
-                self._waiting()
             await patience.wait()
 
     async def open_events(self, run: str, after: int) -> httpx2.Response:
@@ -261,7 +251,6 @@ class Patience:
         """Something worked: begin anew."""
         self._until = trio.current_time() + self._seconds
         self._pause = PAUSE_MIN
-        self.tried = False  # whether anything failed since
 
     @property
     def left(self) -> bool:
@@ -269,7 +258,6 @@ class Patience:
 
     async def wait(self) -> None:
         """Pause, longer each time."""
-        self.tried = True
         await trio.sleep(min(self._pause, max(0.0, self._until - trio.current_time())))
         self._pause = min(2 * self._pause, PAUSE_MAX)
 

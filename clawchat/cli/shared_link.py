@@ -15,7 +15,7 @@ from typing import TypeAlias
 import trio
 
 from clawchat.cli.failures import NoLink, explain
-from clawchat.cli.holder import PATIENCE, Dial, Holder, Tell
+from clawchat.cli.holder import PATIENCE, SILENT_SECONDS, Dial, Holder, Tell
 from clawchat.cli.local_socket import LocalSocket, LocalStream, Message, NobodyHome, Refused
 from clawchat.cli.terminal import one_line
 from clawchat.drivers.locks import StoreBusy
@@ -79,7 +79,7 @@ class SharedLink:
             if self._holder is not None:
                 return self._holder
             try:
-                return await self._socket.call(message)
+                return await self._lent(message)
             except NobodyHome:
                 pass
             except Refused as refusal:
@@ -93,6 +93,20 @@ class SharedLink:
                     return await self._hold(held.pop_all())
             await trio.sleep(LOOK_AGAIN)
         raise busy
+
+    async def _lent(self, message: Message) -> tuple[Message, LocalStream]:
+        """Another process's answer. While that has no link it waits for one, and tells others."""
+        scope = trio.CancelScope()
+        self._nursery.start_soon(self._mention, scope)
+        try:
+            return await self._socket.call(message)
+        finally:
+            scope.cancel()
+
+    async def _mention(self, scope: trio.CancelScope) -> None:
+        with scope:
+            await trio.sleep(SILENT_SECONDS)
+            self.tell(f"waiting for the link to {one_line(self.name)} (Ctrl-C gives up)")
 
     async def _hold(self, lock: ExitStack) -> Holder:
         """Become the holder; return once the link is up, or raise why it is not."""

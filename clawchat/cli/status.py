@@ -92,7 +92,7 @@ async def _report(
             async with listener.shared(say) as link:
                 told["link"] = _trim(await link.ask({"verb": "status"}))
                 if not link.own:
-                    await _ping(link)
+                    await link.ask({"verb": "ping"})  # what it believes may be news of yesterday
                 told["agent"] = await _agent(link)
         else:
             told["link"] = _trim(await listener.socket.ask({"verb": "status"}))
@@ -109,14 +109,6 @@ async def _report(
 
 def _trim(answer: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if key not in ("ok", "version", "peer")}
-
-
-async def _ping(link: SharedLink) -> None:
-    """What another process believes of its link may be news of yesterday."""
-    from clawchat.cli.talk import mentioning_silence
-
-    async with mentioning_silence(link):
-        await link.ask({"verb": "ping"})
 
 
 async def _agent(link: SharedLink) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import attrs
 import httpx2
@@ -72,7 +71,7 @@ async def agent_client(
         plainly(link, sending),
     ):
         await _answers(http, link)
-        yield AgentClient(http, patience=PATIENCE, waiting=partial(_waiting, link))
+        yield AgentClient(http, patience=PATIENCE)
 
 
 async def _answers(http: httpx2.AsyncClient, link: SharedLink) -> None:
@@ -103,11 +102,6 @@ async def mentioning_silence(link: SharedLink) -> AsyncIterator[None]:
         nursery.start_soon(mention)
         yield
         nursery.cancel_scope.cancel()
-
-
-def _waiting(link: SharedLink) -> None:
-    if not link.own:  # whoever makes the link says itself what becomes of it
-        link.tell(f"no answer from {one_line(link.name)} any more; waiting (Ctrl-C gives up)")
 
 
 @asynccontextmanager

@@ -196,7 +196,7 @@ async def test_a_link_lost_within_the_reply_says_where_the_reply_will_be(
     assert capsys.readouterr().out == "well, "
 
 
-async def test_who_waits_over_the_link_of_another_process_is_told_of_it_once(
+async def test_who_waits_over_the_link_of_another_process_is_told_of_it(
     world: World, autojump_clock: trio.testing.MockClock
 ) -> None:
     """What the process that holds the link says of it is on another terminal."""
@@ -204,7 +204,7 @@ async def test_who_waits_over_the_link_of_another_process_is_told_of_it_once(
     async with world.the_link() as holding:
         await holding.ask({"verb": "status"})
         await world.fails_to_send()
-    assert world.told.count("no answer from home any more; waiting (Ctrl-C gives up)") == 1
+    assert "waiting for the link to home (Ctrl-C gives up)" in world.told
 
 
 async def test_status_does_not_call_a_link_up_that_died_while_it_was_asked(
