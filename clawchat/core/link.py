@@ -1,7 +1,8 @@
-"""One peer: owns the link's machines, fires them, and carries out what they ask for.
+"""One peer: runs the machine of the link's life, and stands between all its other machines.
 
-A link begins with a handshake (dialing or answering), then has a `Transport`. Machines never see
-each other: what one has to tell another goes through here.
+A link has an `Opening` (dialing or answering), from the agreement on a `Transport` and its `Upkeep`
+(keys, paths, ports), and an `Undoing` if the pairing is declared compromised. These never see each
+other: what one has to tell another goes through here.
 
 Rules: a data or ACK frame fires nothing; effects ask, this file does. A peer's fault closes the
 link with a code; an unexpected event of a peer is a fault.
