@@ -36,6 +36,7 @@ from clawchat.core.events import (
     WithdrawBootstrap,
     Write,
 )
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import HOUR, MILLISECOND, SECOND, Instant
 from clawchat.core.wire import frames
 from clawchat.errors import CloseCode, CompromiseReason, LocalError
@@ -51,7 +52,6 @@ from tests.core.pair import (
     config_of,
     dead,
     make_pair,
-    pairing_of,
 )
 
 EVENTS_MAX = 20_000  # in one stretch of time: more would be a loop that does not end
@@ -100,7 +100,7 @@ class World:
         )
         self.file = self.pair.publish()
         if stage:
-            self.pair.dial(pairing_of(self.file))
+            self.pair.dial(first_pairing(self.file))
         if stage > 1:
             self.run(SECOND if stage == 2 else 25 * MILLISECOND)
 
@@ -158,7 +158,7 @@ class World:
         kind, link = program.byte() % 19, LINKS[program.byte() % len(LINKS)]
         stream = program.number()
         kept = list(side.disk.kept.values())
-        pairing = kept[0] if kept else pairing_of(self.file)
+        pairing = kept[0] if kept else first_pairing(self.file)
         path = Path(side.address, LISTENER if side is self.pair.dialer else DIALER)
         made: tuple[Callable[[], Event], ...] = (
             lambda: Write(link, stream, program.text() * 20, *ENDS[program.byte() % len(ENDS)]),
@@ -170,7 +170,7 @@ class World:
             lambda: RotateKeys(link),
             lambda: Close(link, CODES[stream % len(CODES)], program.text().decode("latin-1")),
             lambda: Dial(self.new_link(link), pairing, (path,)),
-            lambda: Dial(self.new_link(link), pairing_of(self.file), (path, path)),
+            lambda: Dial(self.new_link(link), first_pairing(self.file), (path, path)),
             lambda: PublishBootstrap((LISTENER,)),
             WithdrawBootstrap,
             lambda: Forget(pairing.file_id),

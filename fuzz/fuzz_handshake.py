@@ -56,7 +56,7 @@ from clawchat.core.events import (
     Remember,
     WithdrawBootstrap,
 )
-from clawchat.core.exchange import Refusal, read_hello
+from clawchat.core.exchange import Refusal, first_pairing, read_hello
 from clawchat.core.exchange import answer as answer_hello
 from clawchat.core.instant import MILLISECOND, SECOND
 from clawchat.core.secret import Secret
@@ -64,7 +64,7 @@ from clawchat.core.wire import frames
 from clawchat.core.wire.parameters import encode_parameters
 from clawchat.errors import CloseCode, CompromiseReason, LocalError, Malformed
 from fuzz.program import BLOB, BYTE, NUMBER, Grammar, Op
-from fuzz.puppet import OURS, UNIX_NS, Caller, Dice, Puppet, config_for, pairing_of
+from fuzz.puppet import OURS, UNIX_NS, Caller, Dice, Puppet, config_for
 from fuzz.session import Rows
 from fuzz.snapshot import Snapshot
 
@@ -384,7 +384,7 @@ def _begun() -> Snapshot[World]:
     endpoint.handle(PublishBootstrap((OURS,)), 0)
     endpoint.handle(Remember(_listeners(known)), 0)
     (content,) = [a.content for a in endpoint.actions(0) if isinstance(a, Publish)]
-    file = pairing_of(content)
+    file = first_pairing(content)
     return Snapshot(World(endpoint, rows, dice, file, known, called, device, stranger, listener))
 
 

@@ -22,7 +22,6 @@ from attrs import define, field, frozen
 
 from clawchat.core.actions import (
     Action,
-    BootstrapContent,
     Destroy,
     Notice,
     Notify,
@@ -40,7 +39,7 @@ from clawchat.core.crypto.suite import KeyPair, public_key
 from clawchat.core.crypto.xwing import XWingPrivate, encapsulate, keypair
 from clawchat.core.endpoint import Endpoint
 from clawchat.core.events import DatagramReceived, Dial, Event, Persisted, PublishBootstrap
-from clawchat.core.exchange import Agreement, DialAttempt, answer, read_hello
+from clawchat.core.exchange import Agreement, DialAttempt, answer, first_pairing, read_hello
 from clawchat.core.instant import MILLISECOND, SECOND, Instant
 from clawchat.core.secret import Secret
 from clawchat.core.table import Trace
@@ -273,13 +272,6 @@ def config_for(seed: bytes) -> Config:
     return Config(Secret(Dice(seed + b" identity")(32)))
 
 
-def pairing_of(content: BootstrapContent) -> Pairing:
-    """What a dialer makes of a bootstrap file."""
-    first = derive_credential(content.file_id, 0, content.secret)
-    static = content.listener_static
-    return Pairing(content.file_id, True, static, static, (first,))
-
-
 def puppet_dials(
     config: Config | None = None,
     *,
@@ -298,7 +290,7 @@ def puppet_dials(
     )
     endpoint.handle(PublishBootstrap((OURS,)), 0)
     (content,) = [a.content for a in endpoint.actions(0) if isinstance(a, Publish)]
-    pairing, dice = pairing_of(content), Dice(seed)
+    pairing, dice = first_pairing(content), Dice(seed)
     attempt = DialAttempt(Secret(dice(32)), pairing, 0, limits, b"", dice)
     path = Path(OURS, THEIRS)
     endpoint.handle(DatagramReceived(path, attempt.hello), 0)

@@ -1,4 +1,5 @@
-"""The messages of the handshake as values: HELLO, REPLY, REFUSAL (PROTOCOL.md "Handshake").
+"""The messages of the handshake as values: HELLO, REPLY, REFUSAL (PROTOCOL.md "Handshake"), and the
+pairing with which the first one begins.
 
 Rules: everything is verified before a value is returned; a failure raises `Malformed` with the
 `Drop` to count and leaves nothing behind. No table is fired here.
@@ -13,6 +14,7 @@ from typing import Final
 
 from attrs import frozen
 
+from clawchat.core.actions import BootstrapContent
 from clawchat.core.config import COOKIE_LIFE, Entropy
 from clawchat.core.credential import Address, Credential, Pairing
 from clawchat.core.crypto.envelope import open_reply, seal_hello
@@ -66,6 +68,18 @@ def _agreement(
         handshake_hash=digest,
         peer_static=noise.rs,
         peer_limits=peer_limits,
+    )
+
+
+def first_pairing(content: BootstrapContent, *, dialer: bool = True) -> Pairing:
+    """Generation 0, as a bootstrap file gives it to who redeems it, or else to who made it."""
+    listener = content.listener_static
+    return Pairing(
+        file_id=content.file_id,
+        dialer=dialer,
+        listener_static=listener,
+        peer_static=listener if dialer else None,  # whoever redeems it first is pinned
+        credentials=(derive_credential(content.file_id, 0, content.secret),),
     )
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from clawchat.core.actions import Publish
-from clawchat.core.credential import Address, Pairing
-from clawchat.core.crypto.schedule import derive_credential
+from clawchat.core.credential import Address
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import SECOND, Deadline, Instant
 from clawchat.core.phases.bootstrap import (
     TABLE,
@@ -82,7 +82,7 @@ class Issuing:
         issued, self.model.out = self.model.out, []
         for action in issued:
             if isinstance(action, Publish):
-                self._registry.remember(_first_pairing(action))
+                self._registry.remember(first_pairing(action.content, dialer=False))
         self._forget_lapsed(now)
         self._registry.out += issued
 
@@ -93,15 +93,3 @@ class Issuing:
                 continue
             if not self._reception.is_saving(file_id):  # then a device proved itself before
                 self._reception.forget(file_id, now)
-
-
-def _first_pairing(action: Publish) -> Pairing:
-    """What a listener keeps of a file that nobody has redeemed yet."""
-    content = action.content
-    return Pairing(
-        file_id=content.file_id,
-        dialer=False,
-        listener_static=content.listener_static,
-        peer_static=None,
-        credentials=(derive_credential(content.file_id, 0, content.secret),),
-    )

@@ -22,7 +22,7 @@ from clawchat.core.actions import BootstrapContent
 from clawchat.core.config import ROTATE_PORTS, Config
 from clawchat.core.credential import Address, Pairing, Path
 from clawchat.core.crypto.bootstrap import BootstrapKey, open_bootstrap
-from clawchat.core.crypto.schedule import derive_credential
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import SECOND
 from clawchat.drivers.on_trio import Runner, open_runner
 from clawchat.drivers.peer import Peer
@@ -150,13 +150,6 @@ def read_bootstrap(path: str | os.PathLike[str], key: BootstrapKey | None) -> Bo
             " from the listener again"
         ) from error
     return open_bootstrap(data, key, name=name)
-
-
-def first_pairing(content: BootstrapContent) -> Pairing:
-    """What a bootstrap file lets a dialer begin with: generation 0."""
-    credential = derive_credential(content.file_id, 0, content.secret)
-    static = content.listener_static
-    return Pairing(content.file_id, True, static, static, (credential,))
 
 
 def _prepare(target: Target, store: Store, key: BootstrapKey | None) -> tuple[Entry, int]:

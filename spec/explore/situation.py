@@ -36,6 +36,7 @@ from clawchat.core.events import (
     RotatePort,
     WithdrawBootstrap,
 )
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import HOUR, SECOND
 from clawchat.core.phases import answering, dialing
 from clawchat.core.phases.rotating_keys import DialerPhase
@@ -44,7 +45,7 @@ from clawchat.drivers.simulator.invariants import BLAMELESS, require
 from clawchat.drivers.simulator.network import Parcel
 from clawchat.drivers.simulator.panics import PanicWatch, panic
 from clawchat.drivers.simulator.shoulder import fates, issuing, sights
-from clawchat.drivers.simulator.simulation import LISTENER, World, pairing_of
+from clawchat.drivers.simulator.simulation import LISTENER, World
 from clawchat.errors import CloseCode, LocalError
 from spec.explore.held import DIALER, Bundle, HeldDisk, HeldNetwork, Kind, User, kept
 
@@ -119,7 +120,7 @@ class Situation:
         self.start(self.listener)
         self.listener.do(PublishBootstrap((LISTENER,)))
         self._settle()
-        self.caller.pairing = pairing_of(self.answerer.file)
+        self.caller.pairing = first_pairing(self.answerer.file)
         self.start(self.dialer)
 
     def offer(self) -> None:
@@ -146,7 +147,7 @@ class Situation:
             return
         self.listener.do(PublishBootstrap((LISTENER,)))
         self._settle()
-        self.caller.pairing = pairing_of(self.answerer.file)
+        self.caller.pairing = first_pairing(self.answerer.file)
 
     def deliver_both_messages(self) -> None:
         """HELLO and REPLY arrive; the dialer writes what it agreed to."""
@@ -386,7 +387,7 @@ class Situation:
     def _redeem(self, place: int) -> None:
         """The user takes a file to the dialer, be it live or not."""
         self.budget = evolve(self.budget, files=self.budget.files - 1)
-        self.caller.pairing = pairing_of(self.answerer.files[place])
+        self.caller.pairing = first_pairing(self.answerer.files[place])
         self.caller.dial(self.dialer)
 
     def _panic(self, number: int, *, everything: bool = False) -> None:

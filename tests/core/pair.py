@@ -39,7 +39,6 @@ from clawchat.core.actions import (
 )
 from clawchat.core.config import Config, Entropy
 from clawchat.core.credential import Address, Pairing, Path
-from clawchat.core.crypto.schedule import derive_credential
 from clawchat.core.endpoint import Endpoint
 from clawchat.core.events import (
     Consumed,
@@ -56,6 +55,7 @@ from clawchat.core.events import (
     Write,
     stream_id,
 )
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import MILLISECOND, SECOND, Instant
 from clawchat.core.link import Link
 from clawchat.core.secret import Secret
@@ -206,13 +206,6 @@ def config_of(name: str, **changes: Any) -> Config:
     return evolve(Config(identity), **changes)
 
 
-def pairing_of(content: BootstrapContent) -> Pairing:
-    """What a dialer makes of a bootstrap file."""
-    first = derive_credential(content.file_id, 0, content.secret)
-    static = content.listener_static
-    return Pairing(content.file_id, True, static, static, (first,))
-
-
 @define(eq=False, slots=False)
 class Pair:
     """A listener and a dialer."""
@@ -257,7 +250,7 @@ class Pair:
 
     def connect(self) -> int:
         """Publish, dial, and run until both sides hold exactly generation 1 and epoch 1."""
-        link = self.dial(pairing_of(self.publish()))
+        link = self.dial(first_pairing(self.publish()))
         self.run(SECOND)
         assert self.dialer.established
         assert self.listener.established

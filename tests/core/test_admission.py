@@ -26,7 +26,7 @@ from clawchat.core.config import DEFAULT_LIMITS, HANDSHAKES_PER_SECOND, PENDING_
 from clawchat.core.credential import Address, Pairing, Path
 from clawchat.core.crypto.envelope import seal_reply
 from clawchat.core.events import DatagramReceived, Ping
-from clawchat.core.exchange import DialAttempt
+from clawchat.core.exchange import DialAttempt, first_pairing
 from clawchat.core.instant import MILLISECOND, SECOND
 from clawchat.core.secret import Secret
 from clawchat.errors import Drop
@@ -39,7 +39,6 @@ from tests.core.pair import (
     calm,
     linked_pair,
     make_pair,
-    pairing_of,
     seeded,
 )
 from tests.core.spent import Spent
@@ -109,7 +108,7 @@ def test_a_source_is_an_ipv4_address_or_an_ipv6_network_whatever_the_port() -> N
 
 def test_one_source_gets_a_bounded_number_of_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = make_pair()
-    hellos = fresh_hellos(pairing_of(pair.publish()))
+    hellos = fresh_hellos(first_pairing(pair.publish()))
     spent = Spent(monkeypatch)
     for _ in range(200):
         pair.deliver(next(hellos), to=pair.listener, source=STRANGER)
@@ -125,7 +124,7 @@ def test_forged_sources_make_one_pairing_cost_no_more_than_its_share(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pair = make_pair()
-    hellos = fresh_hellos(pairing_of(pair.publish()))
+    hellos = fresh_hellos(first_pairing(pair.publish()))
     spent = Spent(monkeypatch)
     for source, hello in zip(forged(), hellos, strict=False):
         if pair.listener.endpoint.drops[Drop.LIMITED] >= 50:
@@ -144,7 +143,7 @@ def test_all_pairings_together_cost_no_more_than_the_endpoint_allows(
     sources = forged()
     for number in range(2 * PAIRING_SHARE):
         entropy = seeded(f"device {number}")
-        pairing = pairing_of(pair.publish())
+        pairing = first_pairing(pair.publish())
         pair.listener.endpoint._issuing.model.live[pairing.file_id] = 3600 * SECOND
         for _ in range(share(PAIRING_SHARE)):
             hello = DialAttempt(Secret(entropy(32)), pairing, 0, DEFAULT_LIMITS, b"", entropy).hello
@@ -154,7 +153,7 @@ def test_all_pairings_together_cost_no_more_than_the_endpoint_allows(
 
 def test_a_device_gets_through_while_a_holder_of_the_same_credential_floods() -> None:
     pair = make_pair()
-    pairing = pairing_of(pair.publish())
+    pairing = first_pairing(pair.publish())
     hellos = fresh_hellos(pairing)
     pair.dial(pairing)
     for _ in range(200):
@@ -170,7 +169,7 @@ def test_a_device_gets_through_while_another_device_floods_from_everywhere() -> 
     flooder, sources = pair.dialer.pairing, forged()
     hellos = fresh_hellos(flooder)
     pair.dialer.disk.kept.clear()
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     for _ in range(100):
         for _ in range(5):
             pair.deliver(next(hellos), to=pair.listener, source=next(sources))
@@ -200,7 +199,7 @@ def recorded_hello(pair: Pair) -> bytes:
 def test_a_repeated_hello_aims_a_bounded_number_of_answers_at_anybody() -> None:
     victim = Address("10.9.9.9", 9)
     pair = make_pair()
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(10 * MILLISECOND)
     for _ in range(500):
         pair.deliver(recorded_hello(pair), to=pair.listener, source=victim)
@@ -210,7 +209,7 @@ def test_a_repeated_hello_aims_a_bounded_number_of_answers_at_anybody() -> None:
 
 def test_copies_from_elsewhere_do_not_take_the_dialers_place() -> None:
     pair = make_pair()
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(10 * MILLISECOND)
     for source, _ in zip(forged(), range(50), strict=False):
         pair.deliver(recorded_hello(pair), to=pair.listener, source=source)
@@ -222,7 +221,7 @@ def test_copies_from_elsewhere_do_not_take_the_dialers_place() -> None:
 
 def test_recordings_of_the_present_generation_push_nobody_out() -> None:
     pair = make_pair()
-    pairing = pairing_of(pair.publish())
+    pairing = first_pairing(pair.publish())
     recorded = []
     for number in range(PENDING_PER_PAIRING + 1):  # dials that came to nothing
         pair.dialer.endpoint = make_pair(f"attempt {number}").dialer.endpoint
@@ -247,7 +246,7 @@ def test_of_the_hellos_that_had_their_chance_the_last_are_remembered(
 ) -> None:
     monkeypatch.setattr(reception_module, "ANSWERED_KEPT_MAX", 2 * PENDING_PER_PAIRING)
     pair = make_pair()
-    hellos = fresh_hellos(pairing_of(pair.publish()))
+    hellos = fresh_hellos(first_pairing(pair.publish()))
     sent = [next(hellos) for _ in range(3 * PENDING_PER_PAIRING)]
     for data in sent:
         pair.deliver(data, to=pair.listener)
@@ -261,7 +260,7 @@ def test_recordings_of_old_hellos_take_nothing_from_who_makes_new_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pair = make_pair()
-    first = pairing_of(pair.publish())
+    first = first_pairing(pair.publish())
     pair.dial(first)
     pair.run(SECOND)
     assert pair.listener.generations == [1]
@@ -285,7 +284,7 @@ def test_a_dialer_computes_for_a_bounded_number_of_forged_replies(
 ) -> None:
     """Whoever holds the credential too can make envelopes that open."""
     pair = make_pair()
-    pairing, entropy = pairing_of(pair.publish()), seeded("forger")
+    pairing, entropy = first_pairing(pair.publish()), seeded("forger")
     pair.network = lambda _parcel: ()
     pair.dial(pairing)
     path = Path(DIALER, LISTENER)

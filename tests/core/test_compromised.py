@@ -29,6 +29,7 @@ from clawchat.core.events import (
     RotateKeys,
     Write,
 )
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import MINUTE, SECOND
 from clawchat.core.phases import answering, dialing, established
 from clawchat.core.secret import Secret
@@ -53,7 +54,6 @@ from tests.core.pair import (
     linked_pair,
     losing,
     make_pair,
-    pairing_of,
 )
 
 LOST = CompromiseReason.DEVICE_LOST
@@ -73,7 +73,7 @@ def declare(pair: Pair, side: Side, *, everything: bool = False) -> bytes:
 def two_devices() -> Pair:
     """One listener and two pairings with it; the second device happens to share our endpoint."""
     pair = linked_pair()
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     assert len(pair.listener.endpoint.links) == 2
     return pair
@@ -222,7 +222,7 @@ def test_a_device_that_is_forgotten_while_it_is_told_is_told_to_the_end() -> Non
 def test_a_dialer_whose_disk_is_stuck_can_tell_a_listener_that_has_only_replied() -> None:
     pair = make_pair()
     pair.dialer.disk.delay_ns = None
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     assert pair.dialer.link().handshake.phase is dialing.Phase.SAVING
     declare(pair, pair.dialer)
@@ -283,7 +283,7 @@ def test_a_listener_that_is_told_keeps_no_key_of_the_link_that_was_replaced() ->
 def test_what_a_listener_is_writing_is_destroyed_after_it_was_written() -> None:
     pair = make_pair()
     pair.listener.disk.delay_ns = 2 * SECOND
-    link = pair.dial(pairing_of(pair.publish()))
+    link = pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     assert pair.listener.link().handshake.phase is answering.Phase.SAVING
     declare(pair, pair.dialer)
@@ -301,7 +301,7 @@ def test_what_a_listener_is_writing_is_destroyed_after_it_was_written() -> None:
 def test_a_listener_declares_while_it_writes_a_generation() -> None:
     pair = make_pair()
     pair.listener.disk.delay_ns = None
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     declare(pair, pair.listener)
     pair.run(SECOND)
@@ -312,7 +312,7 @@ def test_an_answered_hello_lapses_when_its_pairing_is_destroyed() -> None:
     pair = make_pair()
     pair.network = losing(lambda parcel: parcel.to == DIALER)
     content = pair.publish()
-    pair.dial(pairing_of(content))
+    pair.dial(first_pairing(content))
     pair.run(SECOND)
     pair.do(pair.listener, DeclareCompromised(content.file_id, LOST, False))
     (receipt,) = pair.listener.receipts
@@ -479,7 +479,7 @@ def test_after_everything_an_endpoint_does_nothing_any_more() -> None:
     content = pair.publish()
     pair.do(pair.listener, DeclareCompromised())
     refused(pair, pair.listener, PublishBootstrap((LISTENER,)), PairingDestroyed)
-    refused(pair, pair.listener, Dial(9, pairing_of(content), ()), PairingDestroyed)
+    refused(pair, pair.listener, Dial(9, first_pairing(content), ()), PairingDestroyed)
     refused(pair, pair.listener, DeclareCompromised(), PairingDestroyed)
     refused(pair, pair.listener, DeclareCompromised(b"x" * 16), PairingDestroyed)
 
@@ -617,14 +617,14 @@ def while_rotating() -> Pair:
 def while_dialing() -> Pair:
     pair = make_pair()
     pair.network = dead
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     return pair
 
 
 def while_saving() -> Pair:
     pair = make_pair()
     pair.dialer.disk.delay_ns = pair.listener.disk.delay_ns = None
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     return pair
 
@@ -663,7 +663,7 @@ def test_a_driver_that_still_writes_a_credential_is_not_disturbed() -> None:
     """It owns the secrets that it was given."""
     pair = make_pair()
     pair.dialer.disk.delay_ns = None
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     (persist,) = pair.dialer.acts(Persist)
     declare(pair, pair.dialer)
@@ -673,7 +673,7 @@ def test_a_driver_that_still_writes_a_credential_is_not_disturbed() -> None:
 def test_what_an_event_brought_is_not_wiped() -> None:
     """Events are plain data, and may be replayed."""
     pair = make_pair()
-    pairing = pairing_of(pair.publish())
+    pairing = first_pairing(pair.publish())
     pair.dial(pairing)
     pair.run(SECOND)
     declare(pair, pair.dialer)

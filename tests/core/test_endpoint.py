@@ -39,6 +39,7 @@ from clawchat.core.events import (
     Write,
     stream_id,
 )
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import MINUTE, SECOND, Instant
 from clawchat.core.secret import Secret
 from clawchat.core.wire import frames
@@ -59,7 +60,6 @@ from tests.core.pair import (
     losing,
     make_pair,
     make_side,
-    pairing_of,
     seeded,
 )
 
@@ -123,14 +123,14 @@ def test_a_stranger_is_dropped_and_never_answered(size: int) -> None:
 
 def test_a_known_hint_in_a_datagram_of_no_envelopes_size_is_a_stranger() -> None:
     pair = make_pair()
-    hint = pairing_of(pair.publish()).newest.hint
+    hint = first_pairing(pair.publish()).newest.hint
     pair.deliver(hint + bytes(600), to=pair.listener)
     assert pair.listener.endpoint.drops == {Drop.STRANGER: 1}
 
 
 def test_an_envelope_that_does_not_open_is_dropped_and_never_answered() -> None:
     pair = make_pair()
-    known = pairing_of(pair.publish()).newest
+    known = first_pairing(pair.publish()).newest
     for size in ENVELOPE_SIZES:
         pair.deliver(known.hint + bytes(size - 16), to=pair.listener)
     assert pair.listener.endpoint.drops == {Drop.ENVELOPE: len(ENVELOPE_SIZES)}
@@ -140,7 +140,7 @@ def test_an_envelope_that_does_not_open_is_dropped_and_never_answered() -> None:
 def test_a_changed_hello_is_dropped_wherever_it_was_changed() -> None:
     pair = make_pair()
     pair.network = dead
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     hello = pair.parcels[0].data
     for at in range(16, len(hello), 7):
         pair.deliver(hello[:at] + bytes((hello[at] ^ 1,)) + hello[at + 1 :], to=pair.listener)
@@ -151,7 +151,7 @@ def test_a_changed_hello_is_dropped_wherever_it_was_changed() -> None:
 
 def test_an_envelope_with_nonsense_inside_is_dropped() -> None:
     pair = make_pair()
-    known = pairing_of(pair.publish()).newest
+    known = first_pairing(pair.publish()).newest
     pair.deliver(seal_hello(known, bytes(96), seeded("x")), to=pair.listener)
     pair.deliver(seal_hello(known, b"", seeded("y")), to=pair.listener)
     assert pair.listener.endpoint.drops == {Drop.HANDSHAKE: 2}
@@ -161,7 +161,7 @@ def test_an_envelope_with_nonsense_inside_is_dropped() -> None:
 def test_noise_to_a_dialer_under_its_own_hint_does_not_end_the_dial() -> None:
     pair = make_pair()
     pair.network = losing(lambda parcel: parcel.to == DIALER)
-    known = pairing_of(pair.publish())
+    known = first_pairing(pair.publish())
     pair.dial(known)
     pair.deliver(known.newest.hint + bytes(496), to=pair.dialer, source=LISTENER)
     pair.deliver(known.newest.hint + bytes(496), to=pair.dialer, source=STRANGER)
@@ -174,7 +174,7 @@ def test_noise_to_a_dialer_under_its_own_hint_does_not_end_the_dial() -> None:
 def test_a_dialers_own_hello_thrown_back_at_it_is_no_answer() -> None:
     pair = make_pair()
     pair.network = dead
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.deliver(pair.parcels[-1].data, to=pair.dialer, source=LISTENER)
     assert pair.dialer.endpoint.drops == {Drop.ENVELOPE: 1}
 
@@ -201,7 +201,7 @@ def test_nothing_recorded_changes_a_phase_when_it_is_played_back() -> None:
 
 def test_a_batch_may_hold_packets_of_several_links_envelopes_and_noise() -> None:
     pair = make_pair()
-    first, second = pairing_of(pair.publish()), pairing_of(pair.publish())
+    first, second = first_pairing(pair.publish()), first_pairing(pair.publish())
     other = new_device(pair, "second")
     pair.dial(first)
     pair.run_until(lambda: bool(pair.dialer.established))
@@ -273,20 +273,20 @@ def test_after_the_peers_close_the_rest_of_a_batch_is_a_strangers() -> None:
 
 def test_a_dialled_link_needs_a_positive_id_that_is_free() -> None:
     pair = make_pair()
-    pairing = pairing_of(pair.publish())
+    pairing = first_pairing(pair.publish())
     for link in (0, -1):
         with pytest.raises(LinkTaken):
             pair.do(pair.dialer, Dial(link, pairing, (THERE,)))
     pair.do(pair.dialer, Dial(7, pairing, (THERE,)))
     with pytest.raises(LinkTaken):
-        pair.do(pair.dialer, Dial(7, pairing_of(pair.publish()), (THERE,)))
+        pair.do(pair.dialer, Dial(7, first_pairing(pair.publish()), (THERE,)))
     assert pair.dialer.endpoint.links == [7]
 
 
 def test_a_pairing_is_dialled_once_at_a_time() -> None:
     pair = make_pair()
     pair.network = dead
-    pairing = pairing_of(pair.publish())
+    pairing = first_pairing(pair.publish())
     pair.do(pair.dialer, Dial(1, pairing, (THERE,)))
     with pytest.raises(LinkTaken):
         pair.do(pair.dialer, Dial(2, pairing, (THERE,)))
@@ -298,28 +298,28 @@ def test_a_pairing_is_dialled_once_at_a_time() -> None:
 def test_a_dialer_holds_as_many_links_as_it_may_and_no_more() -> None:
     pair = make_pair(dialer=config_of("dialer", max_links=2))
     for link in (1, 2):
-        pair.do(pair.dialer, Dial(link, pairing_of(pair.publish()), (THERE,)))
+        pair.do(pair.dialer, Dial(link, first_pairing(pair.publish()), (THERE,)))
     with pytest.raises(LinkLimit):
-        pair.do(pair.dialer, Dial(3, pairing_of(pair.publish()), (THERE,)))
+        pair.do(pair.dialer, Dial(3, first_pairing(pair.publish()), (THERE,)))
     pair.do(pair.dialer, Close(1))
-    pair.do(pair.dialer, Dial(3, pairing_of(pair.publish()), (THERE,)))
+    pair.do(pair.dialer, Dial(3, first_pairing(pair.publish()), (THERE,)))
 
 
 @pytest.mark.parametrize("static", [bytes(32), b"\x01" + bytes(31), b"short"])
 def test_a_pairing_whose_key_is_of_no_use_is_refused_and_leaves_nothing(static: bytes) -> None:
     pair = make_pair()
-    useless = evolve(pairing_of(pair.publish()), listener_static=static)
+    useless = evolve(first_pairing(pair.publish()), listener_static=static)
     with pytest.raises(LocalError, match="keys are of no use"):
         pair.do(pair.dialer, Dial(1, useless, (THERE,)))
     assert pair.dialer.endpoint.links == []
     assert not pair.dialer.sent
     assert pair.dialer.endpoint.deadline is None
-    pair.do(pair.dialer, Dial(1, pairing_of(pair.publish()), (THERE,)))
+    pair.do(pair.dialer, Dial(1, first_pairing(pair.publish()), (THERE,)))
 
 
 def test_a_pairing_without_credentials_is_refused() -> None:
     pair = make_pair()
-    empty = evolve(pairing_of(pair.publish()), credentials=())
+    empty = evolve(first_pairing(pair.publish()), credentials=())
     with pytest.raises(LocalError, match="keys are of no use"):
         pair.do(pair.dialer, Dial(1, empty, (THERE,)))
     assert pair.dialer.endpoint.links == []
@@ -330,7 +330,7 @@ def test_a_listener_at_its_limit_of_links_lets_a_dialer_wait_until_there_is_room
     pair.connect()
     other = new_device(pair, "second")
     pair.do(pair.listener, PublishBootstrap((LISTENER,)))
-    other.dial(pairing_of(pair.listener.acts(Publish)[-1].content))
+    other.dial(first_pairing(pair.listener.acts(Publish)[-1].content))
     other.run(SECOND)
     assert pair.listener.endpoint.drops[Drop.BUSY] >= 1
     assert pair.listener.endpoint.links == [-1]
@@ -351,7 +351,7 @@ def knock(pair: Pair, pairing: Pairing, name: str) -> None:
 
 def test_of_one_pairing_at_most_four_handshakes_are_pending_and_the_oldest_makes_room() -> None:
     pair = make_pair()
-    pairing = pairing_of(pair.publish())
+    pairing = first_pairing(pair.publish())
     pair.network = losing(lambda parcel: parcel.to == LISTENER and not is_hello(parcel))
     pair.dial(pairing)
     pair.run_until(lambda: bool(pair.dialer.established))
@@ -366,7 +366,7 @@ def test_of_one_pairing_at_most_four_handshakes_are_pending_and_the_oldest_makes
 
 def test_so_many_handshakes_may_be_pending_in_all_and_the_rest_is_busy() -> None:
     pair = make_pair(listener=config_of("listener", max_pending=3))
-    pairings = [pairing_of(pair.publish()) for _ in range(2)]
+    pairings = [first_pairing(pair.publish()) for _ in range(2)]
     for number in range(5):
         knock(pair, pairings[number % 2], f"attempt {number}")
     assert len(pair.listener.endpoint._links.pending) == 3
@@ -379,7 +379,7 @@ def test_so_many_handshakes_may_be_pending_in_all_and_the_rest_is_busy() -> None
 
 def test_while_a_pairing_is_written_no_other_handshake_of_it_is_begun_or_proved() -> None:
     pair = make_pair()
-    pairing = pairing_of(pair.publish())
+    pairing = first_pairing(pair.publish())
     pair.listener.disk.delay_ns = SECOND
     pair.dial(pairing)
     pair.run(SECOND // 2)
@@ -392,7 +392,7 @@ def test_while_a_pairing_is_written_no_other_handshake_of_it_is_begun_or_proved(
 def test_a_packet_for_a_second_handshake_waits_while_the_first_is_written() -> None:
     """Both were answered before; the first to be proved wins, the other lapses."""
     pair = make_pair()
-    pairing = pairing_of(pair.publish())
+    pairing = first_pairing(pair.publish())
     pair.network = losing(lambda parcel: parcel.to == LISTENER and not is_hello(parcel))
     pair.dial(pairing)
     pair.run_until(lambda: bool(pair.dialer.established))
@@ -418,14 +418,14 @@ def test_a_file_is_redeemed_once_and_the_others_end_with_it() -> None:
     pair = make_pair()
     first, second = pair.publish(), pair.publish()
     assert len(pair.listener.endpoint.pairings) == 2
-    pair.dial(pairing_of(second))
+    pair.dial(first_pairing(second))
     pair.run(SECOND)
     assert isinstance(pair.listener.acts(Withdraw)[-1], Withdraw)
     (pairing,) = pair.listener.endpoint.pairings
     assert pairing.file_id == second.file_id
     assert pairing.peer_static == pair.dialer.endpoint.static
     other = new_device(pair, "second")
-    other.dial(pairing_of(first))
+    other.dial(first_pairing(first))
     other.run(SECOND)
     assert pair.listener.endpoint.drops[Drop.STRANGER] >= 1
     assert not other.dialer.established
@@ -436,7 +436,7 @@ def test_a_file_is_renewed_every_ten_minutes_and_valid_for_eleven() -> None:
     first = pair.publish()
     pair.run(BOOTSTRAP_VALID - 2 * SECOND)
     assert len(pair.listener.acts(Publish)) == 2
-    pair.dial(pairing_of(first))
+    pair.dial(first_pairing(first))
     pair.run(SECOND)
     assert pair.dialer.established
 
@@ -445,7 +445,7 @@ def test_a_hello_of_an_expired_file_is_dropped_as_expired() -> None:
     pair = make_pair()
     first = pair.publish()
     pair.run(BOOTSTRAP_VALID)
-    pair.dial(pairing_of(first))
+    pair.dial(first_pairing(first))
     pair.run(30 * SECOND)
     assert pair.listener.endpoint.drops[Drop.EXPIRED] >= 1
     assert not pair.listener.sent
@@ -458,7 +458,7 @@ def test_validity_is_judged_by_the_monotonic_clock_whatever_the_file_says() -> N
     assert content.issued == UNIX_NS // SECOND
     late: BootstrapContent = evolve(content, expires=content.expires + 10**6)
     pair.run(BOOTSTRAP_VALID)
-    pair.dial(pairing_of(late))
+    pair.dial(first_pairing(late))
     pair.run(SECOND)
     assert pair.listener.endpoint.drops[Drop.EXPIRED] >= 1
 
@@ -467,7 +467,7 @@ def test_a_hello_answered_in_time_may_be_proved_after_the_file_expired() -> None
     pair = make_pair()
     content = pair.publish()
     pair.run(BOOTSTRAP_VALID - 15 * 10**6)  # the HELLO arrives 5 ms before the end
-    pair.dial(pairing_of(content))
+    pair.dial(first_pairing(content))
     pair.run(SECOND)
     assert pair.dialer.established
     assert pair.listener.established
@@ -476,7 +476,7 @@ def test_a_hello_answered_in_time_may_be_proved_after_the_file_expired() -> None
 def test_a_device_that_proved_itself_is_kept_although_issuing_stops_while_it_is_written() -> None:
     pair = make_pair()
     pair.listener.disk.delay_ns = SECOND
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND // 2)
     pair.do(pair.listener, WithdrawBootstrap())
     pair.run(10 * SECOND)
@@ -489,7 +489,7 @@ def test_a_device_that_proved_itself_is_kept_although_issuing_stops_while_it_is_
 def test_two_devices_that_redeem_two_files_at_the_same_time_are_both_kept() -> None:
     pair = make_pair()
     pair.listener.disk.delay_ns = SECOND
-    first, second = pairing_of(pair.publish()), pairing_of(pair.publish())
+    first, second = first_pairing(pair.publish()), first_pairing(pair.publish())
     pair.dial(first)
     pair.run(SECOND // 2)
     side = make_side("second", "dialer", Address("10.0.0.3", 3000), config_of("second"))
@@ -505,7 +505,7 @@ def test_two_devices_that_redeem_two_files_at_the_same_time_are_both_kept() -> N
 def test_an_answered_hello_of_a_withdrawn_file_is_worth_nothing() -> None:
     pair = make_pair()
     pair.network = losing(lambda parcel: parcel.to == LISTENER and not is_hello(parcel))
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     pair.do(pair.listener, WithdrawBootstrap())
     pair.network = calm
@@ -520,12 +520,12 @@ def test_an_answered_hello_that_failed_to_be_written_after_withdrawal_is_not_acc
     pair.listener.disk.delay_ns = SECOND
     pair.listener.disk.fails = lambda _number: True
     content = pair.publish()
-    pair.dial(pairing_of(content))
+    pair.dial(first_pairing(content))
     pair.run(SECOND // 2)
     pair.do(pair.listener, WithdrawBootstrap())
     pair.run(5 * SECOND)
     assert pair.listener.closed[0].code is CloseCode.STORE
-    knock(pair, pairing_of(content), "again")
+    knock(pair, first_pairing(content), "again")
     assert pair.listener.endpoint.drops[Drop.EXPIRED] == 1
 
 
@@ -549,7 +549,7 @@ def test_forgetting_one_device_leaves_the_others_alone() -> None:
     other = new_device(pair, "second", Address("10.0.0.3", 3000))
     pair.do(pair.listener, PublishBootstrap((LISTENER,)))
     via = (Path(other.dialer.address, LISTENER),)
-    other.dial(pairing_of(pair.listener.acts(Publish)[-1].content), via=via)
+    other.dial(first_pairing(pair.listener.acts(Publish)[-1].content), via=via)
     other.run(SECOND)
     assert len(pair.listener.endpoint.links) == 2
     pair.do(pair.listener, Forget(pair.dialer.pairing.file_id))
@@ -578,7 +578,7 @@ def test_forgetting_one_device_leaves_the_answered_hello_of_another_alone() -> N
     pair.do(pair.listener, PublishBootstrap((LISTENER,)))
     other = new_device(pair, "second")
     other.network = losing(lambda parcel: parcel.to == LISTENER and not is_hello(parcel))
-    other.dial(pairing_of(pair.listener.acts(Publish)[-1].content))
+    other.dial(first_pairing(pair.listener.acts(Publish)[-1].content))
     other.run(SECOND)
     pair.do(pair.listener, Forget(pair.dialer.pairing.file_id))
     other.network = calm
@@ -591,7 +591,7 @@ def test_forgetting_while_a_write_is_under_way_does_not_bring_the_device_back() 
     pair = make_pair()
     pair.listener.disk.delay_ns = SECOND
     content = pair.publish()
-    pair.dial(pairing_of(content))
+    pair.dial(first_pairing(content))
     pair.run(SECOND // 2)
     pair.do(pair.listener, Forget(content.file_id))
     pair.run(5 * SECOND)
@@ -619,7 +619,7 @@ def test_one_endpoint_can_dial_and_listen() -> None:
     back.listener.address, back.dialer.address = DIALER, LISTENER
     back.now = pair.now
     back.do(back.listener, PublishBootstrap((DIALER,)))
-    pairing = pairing_of(back.listener.acts(Publish)[-1].content)
+    pairing = first_pairing(back.listener.acts(Publish)[-1].content)
     back.dial(pairing, via=(HERE,))
     back.run(5 * SECOND)
     assert pair.dialer.endpoint.links == [1, -1]
@@ -640,7 +640,7 @@ def test_every_candidate_path_gets_the_same_hello_and_the_first_answer_wins() ->
     dark = Address("192.0.2.99", 9)
     pair.network = losing(lambda parcel: parcel.to == dark)
     paths = (Path(DIALER, dark), THERE)
-    pair.dial(pairing_of(pair.publish()), via=paths)
+    pair.dial(first_pairing(pair.publish()), via=paths)
     hellos = {parcel.to: parcel.data for parcel in pair.parcels}
     assert hellos[dark] == hellos[LISTENER]
     pair.run(SECOND)
@@ -650,7 +650,7 @@ def test_every_candidate_path_gets_the_same_hello_and_the_first_answer_wins() ->
 
 def test_a_change_of_the_network_does_not_disturb_a_dial() -> None:
     pair = make_pair()
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.do(pair.dialer, Disturbed(1))
     pair.run(SECOND)
     assert pair.dialer.established
@@ -689,7 +689,7 @@ def test_a_deadline_says_why() -> None:
     deadline = pair.listener.endpoint.deadline
     assert deadline is not None
     assert (deadline.at, deadline.why) == (10 * MINUTE, "BOOTSTRAP")
-    pair.dial(pairing_of(content))
+    pair.dial(first_pairing(content))
     deadline = pair.dialer.endpoint.deadline
     assert deadline is not None
     assert (deadline.at, deadline.why) == (SECOND // 4, "HELLO")
@@ -698,7 +698,7 @@ def test_a_deadline_says_why() -> None:
 def test_a_deadline_of_a_link_that_has_just_ended_is_harmless() -> None:
     pair = make_pair()
     pair.network = dead
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.dialer.endpoint.handle(Close(1), pair.now)
     deadline = pair.dialer.endpoint.deadline
     assert deadline is not None
@@ -719,7 +719,7 @@ def test_advancing_early_changes_nothing() -> None:
 def test_the_earlier_of_two_links_is_what_the_deadline_is_about() -> None:
     pair = make_pair()
     pair.network = dead
-    first, second = pairing_of(pair.publish()), pairing_of(pair.publish())
+    first, second = first_pairing(pair.publish()), first_pairing(pair.publish())
     pair.dial(first)
     pair.run(SECOND // 10)
     pair.dial(second)
@@ -752,7 +752,7 @@ def test_the_same_events_at_the_same_times_give_the_same_actions() -> None:
         handle(event, now)
 
     pair.listener.endpoint.handle = recording  # type: ignore[method-assign]
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run_until(lambda: bool(pair.listener.established))
     assert len(log) >= 4
     first, second = replay("listener", log), replay("listener", log)
@@ -795,7 +795,7 @@ def test_no_text_of_anything_within_an_endpoint_contains_a_secret() -> None:
     pair = make_pair()
     content = pair.publish()
     pair.network = losing(lambda parcel: parcel.to == LISTENER and not is_hello(parcel))
-    pair.dial(pairing_of(content))  # one handshake pending
+    pair.dial(first_pairing(content))  # one handshake pending
     pair.run(SECOND)
     pair.network = calm
     pair.run(SECOND)

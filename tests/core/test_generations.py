@@ -20,6 +20,7 @@ from clawchat.core.crypto.noise import HandshakeState
 from clawchat.core.crypto.schedule import prologue
 from clawchat.core.crypto.suite import public_key
 from clawchat.core.events import Close
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import MILLISECOND, SECOND
 from clawchat.core.phases import answering, dialing
 from clawchat.core.secret import Secret
@@ -38,7 +39,6 @@ from tests.core.pair import (
     linked_pair,
     losing,
     make_pair,
-    pairing_of,
     seeded,
 )
 from tests.core.spent import Spent
@@ -83,7 +83,7 @@ def meet(pair: Pair) -> None:
 def test_the_dialers_first_packet_leaves_only_after_the_next_generation_is_durable() -> None:
     pair = make_pair()
     pair.dialer.disk.delay_ns = 500 * MILLISECOND
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(400 * MILLISECOND)
     assert pair.dialer.acts(Persist)
     assert not positions(pair.dialer, says_packet)
@@ -94,7 +94,7 @@ def test_the_dialers_first_packet_leaves_only_after_the_next_generation_is_durab
 def test_the_listener_sends_nothing_but_replies_before_its_write_is_durable() -> None:
     pair = make_pair()
     pair.listener.disk.delay_ns = 5 * SECOND
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(5 * SECOND)
     assert pair.listener.acts(Persist)
     assert not positions(pair.listener, says_packet)
@@ -113,7 +113,7 @@ def test_the_dialer_acknowledges_nothing_before_it_has_dropped_the_older_generat
         return False
 
     disk.fails = slow_from_the_second_on
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(4 * SECOND)
     assert pair.dialer.link().handshake.phase is dialing.Phase.DROPPING
     assert pair.listener.link().handshake.phase is answering.Phase.RUNNING
@@ -127,7 +127,7 @@ def test_the_dialer_acknowledges_nothing_before_it_has_dropped_the_older_generat
 def test_data_rides_in_the_dialers_first_packet() -> None:
     """One round trip: the link is announced when the next generation is durable."""
     pair = make_pair()
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run_until(lambda: bool(pair.dialer.established))
     assert pair.now == 2 * LATENCY
     stream = pair.write(pair.dialer, b"hello", link=1)
@@ -138,7 +138,7 @@ def test_data_rides_in_the_dialers_first_packet() -> None:
 def test_packets_that_come_while_a_credential_is_written_are_taken_afterwards() -> None:
     pair = make_pair()
     pair.listener.disk.delay_ns = 100 * MILLISECOND
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run_until(lambda: bool(pair.dialer.established))
     stream = pair.write(pair.dialer, b"early bird", link=1, end=True)
     pair.run(90 * MILLISECOND)
@@ -150,7 +150,7 @@ def test_packets_that_come_while_a_credential_is_written_are_taken_afterwards() 
 def test_of_packets_that_come_while_a_credential_is_written_a_bounded_number_is_kept() -> None:
     pair = make_pair()
     pair.listener.disk.delay_ns = 20 * SECOND
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     for _ in range(100):
         pair.say(pair.dialer, b"\x01")
@@ -162,7 +162,7 @@ def test_of_packets_that_come_while_a_credential_is_written_a_bounded_number_is_
 def test_a_listener_whose_disk_takes_a_minute_is_not_in_a_hurry() -> None:
     pair = make_pair(dialer=config_of("dialer", dial_ns_max=200 * SECOND))
     pair.listener.disk.delay_ns = 60 * SECOND
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(59 * SECOND)
     assert pair.listener.link().handshake.phase is answering.Phase.SAVING
     assert not pair.listener.established
@@ -179,7 +179,7 @@ def first_meeting(seed: str) -> Pair:
     for side in pair.sides:
         side.disk.delay_ns = 3 * MILLISECOND
     pair.dialer.disk.kept = {}
-    known = pairing_of(pair.publish())
+    known = first_pairing(pair.publish())
     pair.dialer.disk.kept[known.file_id] = known  # as a driver keeps a file that is being redeemed
     return pair
 
@@ -344,7 +344,7 @@ def test_an_answered_hello_alone_does_not_disturb_a_live_link() -> None:
 
 def test_a_copy_of_an_old_generation_is_reported_once_and_told_that_it_is_superseded() -> None:
     pair = make_pair()
-    copied = pairing_of(pair.publish())
+    copied = first_pairing(pair.publish())
     pair.dial(copied)
     pair.run(SECOND)
     pair.dial(copied)
@@ -398,7 +398,7 @@ def test_a_recorded_hello_costs_the_listener_one_verification_however_often_it_c
 def test_a_cookie_of_another_address_raises_no_alarm() -> None:
     """A thief who copies the cookie of a refusal that he only overheard is no proof of a copy."""
     pair = make_pair()
-    copied = pairing_of(pair.publish())
+    copied = first_pairing(pair.publish())
     pair.dial(copied)
     pair.run(SECOND)
     pair.network = lambda parcel: () if is_hello(parcel) else calm(parcel)
@@ -413,7 +413,7 @@ def test_a_cookie_of_another_address_raises_no_alarm() -> None:
 
 def test_a_cookie_that_is_too_old_raises_no_alarm() -> None:
     pair = make_pair()
-    copied = pairing_of(pair.publish())
+    copied = first_pairing(pair.publish())
     pair.dial(copied)
     pair.run(SECOND)
     pair.network = lambda parcel: () if is_hello(parcel) else calm(parcel)
@@ -464,7 +464,7 @@ def test_an_envelope_of_an_old_generation_with_a_forged_message_is_dropped() -> 
 def test_two_devices_that_redeem_one_file_at_the_same_time_are_told_apart(who: str) -> None:
     """One of them gets the link; that there was another is for the person to know."""
     pair = make_pair()
-    copied = pairing_of(pair.publish())
+    copied = first_pairing(pair.publish())
     rival = hello_with(copied, encode_parameters(DEFAULT_LIMITS), who=who)
     pair.deliver(rival, to=pair.listener, source=STRANGER)
     pair.dial(copied)

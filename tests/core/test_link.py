@@ -25,6 +25,7 @@ from clawchat.core.events import (
     Write,
     stream_id,
 )
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import HOUR, MILLISECOND, MINUTE, SECOND
 from clawchat.core.phases import rotating_keys
 from clawchat.core.wire import frames, varint
@@ -43,7 +44,6 @@ from tests.core.pair import (
     linked_pair,
     losing,
     make_pair,
-    pairing_of,
 )
 
 BULK = stream_id(1, StreamClass.BULK, dialer=True)
@@ -151,7 +151,7 @@ def test_a_copy_from_elsewhere_that_is_faster_takes_nothing_from_the_path_in_use
 def test_a_first_packet_counts_only_from_where_a_reply_went() -> None:
     pair = make_pair()
     pair.network = losing(lambda parcel: parcel.to == LISTENER and len(parcel.data) < 512)
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(100 * MILLISECOND)
     first = pair.parcels[-1]
     assert first.to == LISTENER
@@ -181,7 +181,7 @@ def test_a_listener_whose_dialer_fell_silent_before_its_address_was_proved_suspe
     """It may send no more, so that no probe timeout tells."""
     pair = make_pair()
     pair.network = losing(lambda parcel: parcel.to == LISTENER and len(parcel.data) < 512)
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.deliver(pair.parcels[0].data, to=pair.listener, source=STRANGER)
     pair.run_until(lambda: bool(pair.dialer.established))
     pair.run(10 * MILLISECOND)
@@ -211,7 +211,7 @@ def test_a_suspect_link_still_takes_writes() -> None:
 def test_the_round_trip_of_the_handshake_is_known_before_the_first_packet_is_acknowledged() -> None:
     pair = make_pair()
     pair.network = lambda _parcel: (100 * MILLISECOND,)
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run_until(lambda: bool(pair.dialer.established))
     assert pair.dialer.endpoint.link_stats(1).rtt_ns == 200 * MILLISECOND
 
@@ -220,7 +220,7 @@ def test_a_round_trip_with_repeated_hellos_says_nothing_about_the_path() -> None
     """Which of them was answered is not known."""
     pair = make_pair()
     pair.network = lambda _parcel: (200 * MILLISECOND,)
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run_until(lambda: bool(pair.dialer.established))
     assert pair.dialer.endpoint.link_stats(1).rtt_ns == 333 * MILLISECOND
 
@@ -357,7 +357,7 @@ def test_a_close_code_of_a_later_version_is_told_as_internal() -> None:
 def test_a_link_that_the_application_never_got_is_closed_in_silence() -> None:
     pair = make_pair()
     pair.network = dead
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     sent = len(pair.dialer.sent)
     pair.do(pair.dialer, Close(1))
     assert len(pair.dialer.sent) == sent
@@ -366,7 +366,7 @@ def test_a_link_that_the_application_never_got_is_closed_in_silence() -> None:
 
 def test_a_reply_that_comes_after_the_dial_was_given_up_is_a_strangers() -> None:
     pair = make_pair()
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.dialer.endpoint.handle(Close(1), pair.now)  # and no `actions` before the reply
     pair.run(SECOND)
     assert not pair.dialer.established
@@ -389,7 +389,7 @@ def test_nothing_can_be_asked_of_a_link_that_is_not_up_or_no_longer(event: Write
     pair = make_pair()
 
     def calling() -> None:
-        pair.dial(pairing_of(pair.publish()))
+        pair.dial(first_pairing(pair.publish()))
 
     def closing() -> None:
         pair.run(SECOND)
@@ -548,7 +548,7 @@ def test_a_second_offer_before_the_first_is_confirmed_closes_the_link() -> None:
 def test_a_violation_in_a_packet_that_waited_for_the_disk_closes_the_link_afterwards() -> None:
     pair = make_pair()
     pair.listener.disk.delay_ns = SECOND
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND // 2)
     pair.say(pair.dialer, b"\xff")
     pair.run(SECOND // 4)
@@ -613,7 +613,7 @@ def test_an_offer_that_was_under_way_is_wiped_with_the_link() -> None:
 def test_a_pending_handshake_that_lapses_leaves_no_key_and_no_route() -> None:
     pair = make_pair()
     pair.network = losing(lambda parcel: parcel.to == DIALER)
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     pair.network = dead
     (pending,) = pair.listener.endpoint._links.pending.values()

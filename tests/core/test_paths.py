@@ -8,6 +8,7 @@ from clawchat.core.actions import PathChanged
 from clawchat.core.config import PATH_IDS_BEHIND
 from clawchat.core.credential import Address, Path
 from clawchat.core.events import Disturbed, Ping, StreamClass, stream_id
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import SECOND
 from clawchat.core.paths import AMPLIFICATION, CANDIDATE_CREDIT, Paths
 from tests.core.pair import (
@@ -18,7 +19,6 @@ from tests.core.pair import (
     dead,
     linked_pair,
     make_pair,
-    pairing_of,
     seeded,
 )
 
@@ -51,7 +51,7 @@ def test_a_named_address_that_never_answers_gets_little() -> None:
 def test_a_listener_streams_at_most_three_times_what_came_before_its_first_path_is_proved() -> None:
     """The HELLO was also seen from elsewhere, so the first packet does not prove its address."""
     pair = make_pair()
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.deliver(pair.parcels[0].data, to=pair.listener, source=STRANGER)
     pair.run_until(lambda: bool(pair.dialer.established))
     pair.write(pair.dialer, bytes(4000), link=1)
@@ -84,7 +84,7 @@ def test_a_peer_that_comes_back_to_its_first_address_is_followed_at_once() -> No
 
 def test_a_stream_of_the_listener_that_waited_for_the_first_proof_arrives() -> None:
     pair = make_pair()
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run_until(lambda: bool(pair.listener.established))
     stream = stream_id(1, StreamClass.BULK, dialer=False)
     pair.write(pair.listener, bytes(100_000), link=-1)

@@ -30,6 +30,7 @@ from clawchat.core.events import (
     Write,
     stream_id,
 )
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import HOUR, MILLISECOND, SECOND, Instant
 from clawchat.core.paths import AMPLIFICATION, WAYS_MAX, Paths
 from clawchat.core.wire.frames import encode_close
@@ -45,7 +46,6 @@ from tests.core.pair import (
     linked_pair,
     losing,
     make_pair,
-    pairing_of,
     seeded,
 )
 
@@ -210,7 +210,7 @@ def dual(network: Network | None = None) -> Pair:
     pair.also_dialer, pair.also_listener = SIX, THERE_SIX
     pair.network = network or of(*OF_FOUR, *OF_SIX)
     paths = (Path(DIALER, LISTENER), Path(SIX, THERE_SIX))
-    pair.dial(pairing_of(pair.publish()), via=paths)
+    pair.dial(first_pairing(pair.publish()), via=paths)
     pair.run(SECOND)
     pair.do(pair.dialer, Write(1, CHAT, b"question"))
     pair.run(SECOND)
@@ -524,7 +524,7 @@ def test_a_first_packet_by_way_of_a_stranger_reflects_no_more_than_three_times()
     """Somebody repeats the HELLO and what follows from his own address, faster than the network."""
     pair = make_pair()
     pair.network = losing(lambda parcel: parcel.to == LISTENER and len(parcel.data) < 512)
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     hello = pair.parcels[0].data
     pair.deliver(hello, to=pair.listener, source=OUTSIDE)
     pair.run(100 * MILLISECOND)
@@ -545,7 +545,7 @@ def test_a_first_packet_by_way_of_a_stranger_reflects_no_more_than_three_times()
 def test_a_stranger_who_carries_one_direction_gets_no_more_than_three_times_of_an_answer() -> None:
     pair = make_pair()
     pair.network = losing(lambda parcel: parcel.to == LISTENER and parcel is not pair.parcels[0])
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     carried = [pair.parcels[0].data]
     pair.deliver(carried[0], to=pair.listener, source=OUTSIDE)
     pair.run(100 * MILLISECOND)

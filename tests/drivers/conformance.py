@@ -64,9 +64,9 @@ from clawchat.core.events import (
     Write,
     stream_id,
 )
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import SECOND
 from clawchat.core.secret import Secret
-from clawchat.drivers.simulator.simulation import pairing_of
 from clawchat.errors import BufferFull, CloseCode, CompromiseReason
 
 PATIENCE = 10.0  # seconds until a notice that should come is missed
@@ -184,7 +184,7 @@ class Stage:
     async def file(self) -> Pairing:
         """Let the listener publish a bootstrap file, and read it as the dialer would."""
         await self.listener.do(PublishBootstrap((self.listener.actor.address,)))
-        return pairing_of(await self.listener.actor.published())
+        return first_pairing(await self.listener.actor.published())
 
     async def dial(self, pairing: Pairing) -> int:
         """Begin a link; its id."""

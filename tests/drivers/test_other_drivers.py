@@ -12,9 +12,9 @@ from clawchat.core.actions import BootstrapContent, Closed, Established, PathSus
 from clawchat.core.config import Config
 from clawchat.core.credential import Address, Pairing, Path
 from clawchat.core.events import Dial, PublishBootstrap
+from clawchat.core.exchange import first_pairing
 from clawchat.core.secret import Secret
 from clawchat.drivers import blocking, on_asyncio
-from clawchat.drivers.connecting import first_pairing
 from clawchat.drivers.sockets import UdpSocket
 from clawchat.errors import CloseCode, StoreError
 from tests.drivers.conformance_sockets import Desk

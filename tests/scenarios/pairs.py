@@ -9,11 +9,12 @@ from attrs import define
 from clawchat.core.actions import BootstrapContent
 from clawchat.core.credential import Address, Pairing
 from clawchat.core.events import PublishBootstrap, Remember
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import SECOND
 from clawchat.drivers.simulator.build import build_endpoint
 from clawchat.drivers.simulator.host import Build, Host
 from clawchat.drivers.simulator.network import Conditions
-from clawchat.drivers.simulator.simulation import LISTENER, World, pairing_of
+from clawchat.drivers.simulator.simulation import LISTENER, World
 from clawchat.drivers.simulator.workload import Answerer, Caller, Talk
 
 DIALER = Address("10.0.1.1", 40_000)
@@ -90,7 +91,7 @@ def make_pair(
 
     def hand_over(_host: Host, content: BootstrapContent | None) -> None:
         if content is not None and caller.pairing is None:
-            caller.invite(dialer, pairing_of(content))
+            caller.invite(dialer, first_pairing(content))
 
     answerer.on_file = hand_over
     if conditions is not None:

@@ -14,10 +14,11 @@ from clawchat.core.actions import BootstrapContent, CredentialReused
 from clawchat.core.credential import Address, Pairing
 from clawchat.core.crypto.envelope import ENVELOPE_SIZES
 from clawchat.core.crypto.suite import public_key
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import MILLISECOND, SECOND
 from clawchat.drivers.simulator.host import Host
 from clawchat.drivers.simulator.network import Conditions, Parcel
-from clawchat.drivers.simulator.simulation import LISTENER, pairing_of
+from clawchat.drivers.simulator.simulation import LISTENER
 from clawchat.drivers.simulator.workload import Caller, Talk
 from clawchat.errors import CloseCode
 from tests.scenarios.pairs import Pair, make_pair
@@ -99,7 +100,7 @@ def test_the_second_holder_of_a_redeemed_file_is_refused_and_both_users_learn_it
     published = file_of(pair)
     talk = pair.link()
     pair.rest()
-    second, caller = another(pair, pairing_of(published[0]))
+    second, caller = another(pair, first_pairing(published[0]))
     second.start()
     refused(pair, caller)
     report = only_report(pair)
@@ -241,7 +242,7 @@ def test_of_two_holders_of_one_file_that_race_one_wins_and_both_users_learn_it(
     pair.dialer.kill()  # it would be invited at once
     pair.caller.pairing = None
     assert pair.world.run_until(lambda: bool(published), SECOND)
-    file = pairing_of(published[0])
+    file = first_pairing(published[0])
     pair.caller.pairing = file
     second, caller = another(pair, file)
     pair.dialer.start()

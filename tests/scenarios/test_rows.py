@@ -26,6 +26,7 @@ from clawchat.core.events import (
     RotatePort,
     WithdrawBootstrap,
 )
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import HOUR, MILLISECOND, MINUTE, SECOND
 from clawchat.core.phases import (
     answering,
@@ -52,7 +53,6 @@ from tests.core.pair import (
     linked_pair,
     losing,
     make_pair,
-    pairing_of,
 )
 
 TABLES: tuple[Table[Any], ...] = (
@@ -166,7 +166,7 @@ def a_lost_reply_is_sent_again_and_both_sides_end_with_one_new_generation() -> P
         return parcel.to == DIALER and replies == 1
 
     pair.network = losing(first_reply_is_lost)
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     hellos = [parcel.data for parcel in pair.parcels if is_hello(parcel)]
     assert len(hellos) == 2
@@ -180,7 +180,7 @@ def a_dialer_that_kept_two_generations_tries_the_newer_and_then_the_older() -> P
     """The listener never had generation 1: the dialer was killed before it could prove it."""
     pair = make_pair()
     pair.network = losing(lambda parcel: parcel.to == LISTENER and not is_hello(parcel))
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     assert pair.dialer.generations == [1, 0]
     pair.restart(pair.dialer)
@@ -197,7 +197,7 @@ def a_dialer_that_kept_two_generations_tries_the_newer_and_then_the_older() -> P
 @takes(LIFE, "STARTING HandshakeFailed CLOSED")
 def a_copied_file_is_refused_and_refused_again_with_the_cookie() -> Pair:
     pair = make_pair()
-    copied = pairing_of(pair.publish())
+    copied = first_pairing(pair.publish())
     pair.dial(copied)
     pair.run(SECOND)
     pair.dial(copied)
@@ -210,7 +210,7 @@ def a_copied_file_is_refused_and_refused_again_with_the_cookie() -> Pair:
 def a_dial_that_nobody_answers_is_given_up_after_thirty_seconds() -> Pair:
     pair = make_pair()
     pair.network = dead
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(30 * SECOND)
     assert pair.dialer.closed[-1].code is CloseCode.TIMEOUT
     return pair
@@ -221,7 +221,7 @@ def a_dial_that_nobody_answers_is_given_up_after_thirty_seconds() -> Pair:
 def the_application_gives_up_while_the_listener_is_called() -> Pair:
     pair = make_pair()
     pair.network = dead
-    link = pair.dial(pairing_of(pair.publish()))
+    link = pair.dial(first_pairing(pair.publish()))
     pair.do(pair.dialer, Close(link))
     assert pair.dialer.endpoint.links == []
     return pair
@@ -231,7 +231,7 @@ def the_application_gives_up_while_the_listener_is_called() -> Pair:
 def the_dialers_disk_is_full_when_the_reply_comes() -> Pair:
     pair = make_pair()
     pair.dialer.disk.fails = lambda _number: True
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     assert pair.dialer.closed[-1].code is CloseCode.STORE
     return pair
@@ -241,7 +241,7 @@ def the_dialers_disk_is_full_when_the_reply_comes() -> Pair:
 def the_dialers_disk_takes_longer_than_the_dial_may() -> Pair:
     pair = make_pair()
     pair.dialer.disk.delay_ns = MINUTE
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(2 * MINUTE)
     assert pair.dialer.closed[-1].code is CloseCode.TIMEOUT
     return pair
@@ -251,7 +251,7 @@ def the_dialers_disk_takes_longer_than_the_dial_may() -> Pair:
 def the_application_gives_up_while_the_dialers_disk_is_slow() -> Pair:
     pair = make_pair()
     pair.dialer.disk.delay_ns = SECOND
-    link = pair.dial(pairing_of(pair.publish()))
+    link = pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND // 2)
     pair.do(pair.dialer, Close(link))
     pair.run(2 * SECOND)
@@ -262,7 +262,7 @@ def the_application_gives_up_while_the_dialers_disk_is_slow() -> Pair:
 def the_listener_answers_the_hello_and_then_nothing_any_more() -> Pair:
     pair = make_pair()
     pair.network = losing(lambda parcel: parcel.to == LISTENER and not is_hello(parcel))
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(31 * SECOND)
     assert pair.dialer.closed[-1].code is CloseCode.TIMEOUT
     assert pair.dialer.generations == [1, 0]
@@ -273,7 +273,7 @@ def the_listener_answers_the_hello_and_then_nothing_any_more() -> Pair:
 def the_application_closes_before_the_listener_has_proved_itself() -> Pair:
     pair = make_pair()
     pair.network = losing(lambda parcel: parcel.to == LISTENER and not is_hello(parcel))
-    link = pair.dial(pairing_of(pair.publish()))
+    link = pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     pair.do(pair.dialer, Close(link))
     return pair
@@ -284,7 +284,7 @@ def the_application_closes_before_the_listener_has_proved_itself() -> Pair:
 def the_dialers_disk_is_full_when_the_older_generation_is_dropped() -> Pair:
     pair = make_pair()
     pair.dialer.disk.fails = lambda number: number == 2
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     assert pair.dialer.closed[-1].code is CloseCode.STORE
     assert pair.dialer.generations == [1, 0]
@@ -295,7 +295,7 @@ def the_dialers_disk_is_full_when_the_older_generation_is_dropped() -> Pair:
 def the_application_closes_while_the_older_generation_is_dropped() -> Pair:
     pair = make_pair()
     second_write_takes_long(pair)
-    link = pair.dial(pairing_of(pair.publish()))
+    link = pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     pair.do(pair.dialer, Close(link))
     return pair
@@ -308,7 +308,7 @@ def the_application_closes_while_the_older_generation_is_dropped() -> Pair:
 def an_answered_hello_that_nobody_proves_is_forgotten_after_thirty_seconds() -> Pair:
     pair = make_pair()
     pair.network = losing(lambda parcel: parcel.to == DIALER)
-    link = pair.dial(pairing_of(pair.publish()))
+    link = pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     pair.do(pair.dialer, Close(link))
     pair.run(31 * SECOND)
@@ -322,11 +322,11 @@ def of_two_answered_hellos_of_one_device_the_proved_one_displaces_the_other() ->
     pair = make_pair()
     content = pair.publish()
     pair.network = losing(lambda parcel: parcel.to == DIALER)
-    link = pair.dial(pairing_of(content))
+    link = pair.dial(first_pairing(content))
     pair.run(SECOND)
     pair.do(pair.dialer, Close(link))
     pair.network = calm
-    pair.dial(pairing_of(content))
+    pair.dial(first_pairing(content))
     pair.run(SECOND)
     assert len(pair.listener.endpoint.links) == 1
     return pair
@@ -336,7 +336,7 @@ def of_two_answered_hellos_of_one_device_the_proved_one_displaces_the_other() ->
 def the_listeners_disk_is_full_when_the_dialer_proves_itself() -> Pair:
     pair = make_pair()
     pair.listener.disk.fails = lambda _number: True
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     assert pair.listener.closed[-1].code is CloseCode.STORE
     return pair
@@ -347,7 +347,7 @@ def a_device_is_forgotten_while_the_listener_writes_its_generation() -> Pair:
     pair = make_pair()
     pair.listener.disk.delay_ns = SECOND
     content = pair.publish()
-    pair.dial(pairing_of(content))
+    pair.dial(first_pairing(content))
     pair.run(SECOND // 2)
     pair.do(pair.listener, Forget(content.file_id))
     pair.run(2 * SECOND)
@@ -360,7 +360,7 @@ def a_device_is_forgotten_while_the_listener_writes_its_generation() -> Pair:
 def the_listener_closes_before_the_dialer_has_dropped_the_older_generation() -> Pair:
     pair = make_pair()
     second_write_takes_long(pair)
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     pair.do(pair.listener, Close(-1))
     assert pair.listener.generations == [1, 0]
@@ -557,7 +557,7 @@ def the_first_packet_after_a_silence_breaks_a_rule() -> Pair:
 def the_peers_close_waits_until_a_slow_disk_is_done() -> Pair:
     pair = make_pair()
     second_write_takes_long(pair)
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     pair.do(pair.listener, Close(-1, CloseCode.DONE, "good night"))
     pair.run(25 * SECOND)
@@ -572,7 +572,7 @@ def the_dialers_disk_fails_after_the_listener_fell_silent() -> Pair:
     second_write_takes_long(pair)
     slow = pair.dialer.disk.fails
     pair.dialer.disk.fails = lambda number: slow(number) or number == 2
-    pair.dial(pairing_of(pair.publish()))
+    pair.dial(first_pairing(pair.publish()))
     pair.run(SECOND)
     pair.network = dead
     pair.run(25 * SECOND)
@@ -890,7 +890,7 @@ def both_declare_at_the_same_moment() -> Pair:
 def a_device_declares_before_the_listener_has_answered() -> Pair:
     pair = make_pair()
     pair.network = dead
-    link = pair.dial(pairing_of(pair.publish()))
+    link = pair.dial(first_pairing(pair.publish()))
     declare(pair, pair.dialer)
     (receipt,) = pair.dialer.receipts
     assert not receipt.told

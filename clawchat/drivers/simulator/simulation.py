@@ -20,9 +20,9 @@ from attrs import define
 
 from clawchat.core.actions import BootstrapContent
 from clawchat.core.config import DECLARING_LASTS
-from clawchat.core.credential import Address, Pairing
-from clawchat.core.crypto.schedule import derive_credential
+from clawchat.core.credential import Address
 from clawchat.core.events import PublishBootstrap, Remember
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import HOUR, MILLISECOND, SECOND
 from clawchat.drivers.simulator.build import build_any_endpoint, build_endpoint
 from clawchat.drivers.simulator.clock import HostClock, Timeline
@@ -45,17 +45,6 @@ ANEW_NS = DECLARING_LASTS + 2 * SECOND  # so long after a panic its users begin 
 SETTLE_NS = 200 * SECOND  # in calm weather everything must be done after this long
 REST_NS = 60 * SECOND  # and after this long more, nothing may be awaited by anybody
 MEET_NS = 20 * SECOND  # in calm weather a pair must have met again after this long
-
-
-def pairing_of(content: BootstrapContent) -> Pairing:
-    """What a user's device makes of a bootstrap file."""
-    return Pairing(
-        file_id=content.file_id,
-        dialer=True,
-        listener_static=content.listener_static,
-        peer_static=content.listener_static,
-        credentials=(derive_credential(content.file_id, 0, content.secret),),
-    )
 
 
 class World:
@@ -319,7 +308,7 @@ class Simulation:
             caller.invited_in = self.listener.incarnation
             host = self.dialers[lacking[0]]
             self._identities[content.file_id] = self.listener.identity, host.identity
-            caller.invite(host, pairing_of(content))
+            caller.invite(host, first_pairing(content))
 
     # --- the day ------------------------------------------------------------------------------
 

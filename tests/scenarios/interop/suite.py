@@ -19,11 +19,12 @@ from typing import Protocol
 from clawchat.core.actions import BootstrapContent
 from clawchat.core.credential import Address
 from clawchat.core.events import StreamClass
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import MILLISECOND, SECOND
 from clawchat.drivers.simulator.host import Host
 from clawchat.drivers.simulator.ledger import Answer, Channel
 from clawchat.drivers.simulator.network import Conditions, Parcel
-from clawchat.drivers.simulator.simulation import LISTENER, pairing_of
+from clawchat.drivers.simulator.simulation import LISTENER
 from clawchat.drivers.simulator.workload import PIECE, Answerer, Caller, Talk
 from tests.scenarios.pairs import DIALER, Pair
 
@@ -151,7 +152,7 @@ def beside(pair: Pair) -> Pair:
 
     def hand_over(_host: Host, content: BootstrapContent | None) -> None:
         if content is not None and caller.pairing is None:
-            caller.invite(dialer, pairing_of(content))
+            caller.invite(dialer, first_pairing(content))
 
     answerer.on_file = hand_over
     other = Pair(world, listener, dialer, answerer, caller)
