@@ -26,7 +26,7 @@ help:
 	@echo "make bench   throughput, round trip, handshakes and memory, beside aioquic"
 	@echo "make fuzz    throw random bytes at every decoder (FUZZ_ARGS=... is passed on)"
 	@echo "make explore every order of events that an adversary can afford, on the real core"
-	@echo "make mutants make the machines and the cryptography wrong in every small way (hours)"
+	@echo "make mutants make the machines and the cryptography wrong in every small way (half an hour)"
 	@echo "make clean   remove $(VENV) and caches"
 
 .PHONY: demo
