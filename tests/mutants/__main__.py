@@ -1,8 +1,8 @@
 """`python -m tests.mutants [FILE ...]`: make the code wrong in every small way, and run the tests.
 
 Without files: all of `clawchat/core/phases` and `clawchat/core/crypto`. What became of each mutant
-is kept in `.mutants/`, so a run that was stopped goes on where it was; a file that changed since
-is mutated anew, and `--again` asks the survivors once more, after a test was written.
+is kept in `.mutants/`, so a run that was stopped goes on where it was; a file whose code changed
+since is asked anew, and `--again` asks the survivors once more, after a test was written.
 
 Exit code 1 when a mutant survives that `equivalent.py` does not list, or was not asked yet.
 """
@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import Final
 
 from tests.mutants.equivalent import EQUIVALENT, why_equivalent
-from tests.mutants.operators import Mutant, mutants_of
+from tests.mutants.operators import Mutant, meaning_of, mutants_of
 from tests.mutants.runner import Fate, fate_of, warm_up
 
 FOLDERS: Final = (Path("clawchat/core/phases"), Path("clawchat/core/crypto"))
@@ -75,8 +75,8 @@ def stages_of(path: Path) -> Iterator[tuple[str, ...]]:
     yield _ALL
 
 
-def _digest(data: bytes) -> str:
-    return sha256(data).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 class Session:
@@ -84,10 +84,10 @@ class Session:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        source, name = path.read_bytes(), f"{path.parent.name}.{path.stem}"
+        source, name = path.read_text(), f"{path.parent.name}.{path.stem}"
         KEPT.mkdir(exist_ok=True)
-        self._made = KEPT / f"{name}.{_digest(source + _OPERATORS.read_bytes())}.mutants.json"
-        self._told = KEPT / f"{name}.{_digest(source)}.fates.json"
+        self._made = KEPT / f"{name}.{_digest(source + _OPERATORS.read_text())}.mutants.json"
+        self._told = KEPT / f"{name}.{_digest(meaning_of(source))}.fates.json"
         self.mutants = self._mutants()
         self.fates: dict[str, Fate] = {}
         if self._told.exists():
@@ -151,9 +151,9 @@ def main() -> int:
 
 def void_entries(session: Session) -> list[str]:
     """What `equivalent.py` explains about this file although no such mutant survives."""
-    surviving = {mutant.key for mutant in session.survivors()}
+    alive = {m.key for m in session.mutants if session.fates.get(m.key) in (None, Fate.SURVIVED)}
     name = f"{session.path.parent.name}.{session.path.stem}."
-    return [key for key in EQUIVALENT if key.startswith(name) and key not in surviving]
+    return [key for key in EQUIVALENT if key.startswith(name) and key not in alive]
 
 
 def tell(session: Session, seconds: float, total: Counter[str]) -> int:
