@@ -96,6 +96,7 @@ class Outbound:
         It is not in flight: the original is.
         """
         way = trial.way
+        self._paths.id_of(way)  # a token goes with an id
         token = way.token if way.awaits(now) else self._paths.challenge(way, now)
         probe = frames.encode_path_challenge(token) + payload
         trial.went += len(probe) + OVERHEAD
@@ -113,7 +114,7 @@ class Outbound:
     ) -> Transmit:
         """Packets for `way` under the keys of the current epoch."""
         first = self.packets_sent
-        datagrams = self._epochs.current.seal.seal(way.id, first, payloads)
+        datagrams = self._epochs.current.seal.seal(self._paths.id_of(way), first, payloads)
         if not way.validated:
             way.sent += sum(map(len, datagrams))
         self.packets_sent += len(datagrams)
@@ -135,7 +136,9 @@ class Outbound:
                 break
             if not (way.may_send(size) or self._paths.proved(way)):
                 break
-            datagrams = seal.seal(self._paths.active.id, self.packets_sent, [payload])
+            datagrams = seal.seal(
+                self._paths.id_of(self._paths.active), self.packets_sent, [payload]
+            )
             self.packets_sent += 1
             way.sent += size
             said.append(Transmit(way.path, datagrams))

@@ -57,7 +57,16 @@ class Way:
 class Paths:
     """All ways of a link; `active` is the one that carries data."""
 
-    __slots__ = ("_answers", "_asking", "_confirmed", "_entropy", "_made", "_ways", "active")
+    __slots__ = (
+        "_answers",
+        "_asking",
+        "_confirmed",
+        "_entropy",
+        "_highest",
+        "_made",
+        "_ways",
+        "active",
+    )
 
     def __init__(self, first: Path, entropy: Entropy) -> None:
         self._entropy = entropy
@@ -70,6 +79,7 @@ class Paths:
         self.active = Way(first, 0, validated=validated)
         self._ways = {first: self.active}
         self._confirmed = 0  # the highest id of which we know that the peer has seen it
+        self._highest = 0  # the highest id that any way ever had
         self._made = 0
 
     def __len__(self) -> int:
@@ -133,6 +143,7 @@ class Paths:
 
     def challenge(self, way: Way, now: Instant) -> bytes:
         """The token to send on `way`; the same one until it is answered, or too old."""
+        self.id_of(way)  # a token goes with an id
         if not way.awaits(now):
             way.token, way.token_at = self._entropy(PATH_TOKEN_SIZE), now
         way.challenged_at = now
@@ -157,12 +168,29 @@ class Paths:
 
     def use(self, way: Way) -> None:
         """Data goes this way from now on."""
-        if way.id + PATH_IDS_BEHIND <= self._confirmed:  # it was left long ago
-            way.id = self._take_id()
         self.active = way
+        self._keep_apart()
+
+    def id_of(self, way: Way) -> int:
+        """The id under which a packet goes that way now: one that the peer can still read.
+
+        It forgets those long before the highest it has seen, and packets overtake each other.
+        """
+        if way.id <= self._highest - (PATH_IDS_BEHIND - PATH_IDS_AHEAD):
+            self._renew(way)
+        return way.id
+
+    def _renew(self, way: Way) -> None:
+        way.id = self._take_id()
+        way.token = b""  # an answer to it says nothing about the new id
+        if way is self.active:
+            self._keep_apart()
+
+    def _keep_apart(self) -> None:
+        """No other way has the id of the one in use, as those may that were tried at once."""
         for other in self:
-            if other is not way and other.id == way.id:  # they were tried at once
-                other.id = self._take_id()
+            if other is not self.active and other.id == self.active.id:
+                self._renew(other)
 
     def _add(self, path: Path) -> Way:
         while len(self._ways) >= WAYS_MAX:
@@ -180,4 +208,5 @@ class Paths:
             self._made += 1
             found = self._confirmed + 1 + self._made % (PATH_IDS_AHEAD - 1)
             if found != self.active.id:
+                self._highest = max(self._highest, found)
                 return found

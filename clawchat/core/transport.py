@@ -286,7 +286,7 @@ class Transport:
     def _pack_beside_the_window(self, out: list[Transmit], now: Instant) -> None:
         """A due acknowledgement and an MTU probe: neither waits for the congestion window."""
         ack_at = self.inbound.received.ack_at
-        if ack_at is not None and ack_at <= now:
+        if ack_at is not None and ack_at <= now and self._may_ack:
             frame, told = self.payloads.ack(now)
             self.outbound.send(out, [frame], now, eliciting=False, items=(told,))
         if not self._may_probe_mtu:
@@ -296,6 +296,11 @@ class Transport:
             payload = frames.PING + frames.padding(size - OVERHEAD - 1)
             item, active = (ItemKind.MTU_PROBE, size), self.paths.active
             out.append(self.outbound.seal(active, [payload], now, eliciting=True, items=(item,)))
+
+    @property
+    def _may_ack(self) -> bool:
+        """Whether an ACK alone keeps to what an address that is not proved may be sent."""
+        return self.paths.active.may_send(self.inbound.received.ack_size_max + OVERHEAD)
 
     @property
     def _may_probe_mtu(self) -> bool:
@@ -378,7 +383,7 @@ class Transport:
         if at is not None:
             due = at, Timer.RECOVERY
         at = self.inbound.received.ack_at
-        if at is not None and (due is None or at < due[0]):
+        if at is not None and self._may_ack and (due is None or at < due[0]):
             due = at, Timer.ACK
         at = self.mtu.probe_at
         if at is not None and self._may_probe_mtu and (due is None or at < due[0]):

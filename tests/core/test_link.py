@@ -197,6 +197,25 @@ def test_a_listener_whose_dialer_fell_silent_before_its_address_was_proved_suspe
     pair.run_until(lambda: stats().phase == "asleep", 40 * SECOND)
 
 
+def test_not_even_acknowledgements_exceed_what_an_address_that_is_not_proved_may_be_sent() -> None:
+    """A copy of the first packet was faster; what the dialer says then is acknowledged there."""
+    pair = make_pair()
+    pair.network = losing(lambda parcel: parcel.to == LISTENER and len(parcel.data) < 512)
+    pair.dial(first_pairing(pair.publish()))
+    pair.deliver(pair.parcels[0].data, to=pair.listener, source=STRANGER)
+    pair.run_until(lambda: bool(pair.dialer.established))
+    pair.run(10 * MILLISECOND)
+    first = pair.parcels[-1].data
+    before = len(pair.parcels)
+    pair.network = losing(lambda parcel: parcel.to == DIALER)
+    pair.deliver(first, to=pair.listener, source=STRANGER)
+    for token in range(40):
+        pair.do(pair.dialer, Ping(1, token))
+        pair.run(30 * MILLISECOND)
+    there = [parcel.data for parcel in pair.parcels[before:] if parcel.to == STRANGER]
+    assert 0 < sum(map(len, there)) <= 3 * len(first)
+
+
 def test_a_suspect_link_still_takes_writes() -> None:
     pair = linked_pair()
     pair.network = dead

@@ -461,9 +461,35 @@ def test_a_path_that_is_used_again_after_long_keeps_its_new_number_to_itself() -
         paths.use(way)
     highest = paths.active.id
     paths.use(first)
-    assert highest < first.id < highest + PATH_IDS_AHEAD
+    assert highest < paths.id_of(first) < highest + PATH_IDS_AHEAD
     later = [paths.heard(Path(DIALER, Address("192.0.2.2", port)), 100) for port in range(1, 8)]
     assert all(way.id != first.id for way in later)
+
+
+def test_no_packet_bears_a_number_that_the_peer_may_have_forgotten() -> None:
+    """Not even when it is overtaken by those that were sent up to three numbers later."""
+    paths = Paths(Path(DIALER, LISTENER), seeded("paths"))
+    seen = 0
+    for port in range(1, 100):
+        way = paths.heard(Path(DIALER, Address("192.0.2.1", port)), 100)
+        token = paths.challenge(way, 0)
+        for each in (way, paths.active, *paths):
+            number = paths.id_of(each)
+            assert seen - PATH_IDS_BEHIND + PATH_IDS_AHEAD <= number < seen + PATH_IDS_AHEAD
+        assert [other for other in paths if other.id == paths.active.id] == [paths.active]
+        if paths.answered(token, 0):
+            seen = max(seen, way.id)
+
+
+def test_an_answer_says_nothing_about_a_number_that_the_path_took_later() -> None:
+    paths = Paths(Path(DIALER, LISTENER), seeded("paths"))
+    early = paths.heard(Path(DIALER, OUTSIDE), 100)
+    token = paths.challenge(early, 0)
+    number = early.id
+    while paths.id_of(early) == number:
+        way = paths.heard(Path(DIALER, Address("192.0.2.1", len(paths))), 100)
+        paths.answered(paths.challenge(way, 0), 0)
+    assert paths.answered(token, 0) is None
 
 
 def test_many_addresses_take_bounded_memory_and_never_the_way_in_use() -> None:
@@ -494,7 +520,7 @@ def test_a_path_that_was_left_long_ago_is_used_again_under_another_id() -> None:
         paths.use(way)
     newest = paths.active.id
     paths.use(first)
-    assert newest < first.id <= newest + 3
+    assert newest < paths.id_of(first) <= newest + 3
     assert first.validated
 
 

@@ -18,6 +18,8 @@ from clawchat.core.wire.frames import ACK_RANGES_SENT_MAX, Ack
 RANGES_KEPT_MAX: Final = 1 + ACK_RANGES_SENT_MAX
 CROWDED_RANGES: Final = 8  # from here on it is worth asking the peer to acknowledge our ACKs ...
 CROWDED_EVERY: Final = 32  # ... now and then
+ACK_HEAD_MAX: Final = 1 + 8 + 8 + 2 + 8  # type, largest number, delay, count of ranges, length
+ACK_RANGE_MAX: Final = 8 + 8  # a gap and a length
 ELICITING_MAX: Final = 2  # packets that may wait before an ACK goes at once
 
 
@@ -68,6 +70,11 @@ class Received:
             self._unasked = 0
         delay_us = max(0, now - self._largest_at) // MICROSECOND
         return Ack(self._ranges.newest(RANGES_KEPT_MAX), delay_us)
+
+    @property
+    def ack_size_max(self) -> int:
+        """Bytes that the ACK frame takes at most: four numbers, and two for each further range."""
+        return ACK_HEAD_MAX + ACK_RANGE_MAX * len(self._ranges)
 
     @property
     def largest(self) -> int:
