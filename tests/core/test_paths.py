@@ -34,7 +34,7 @@ def test_a_way_that_was_left_long_ago_gets_an_id_that_the_peer_still_reads() -> 
         paths.use(way)
     paths.use(first)
     assert paths.active is first
-    assert first.id > 0
+    assert paths.id_of(first) > 0
 
 
 def test_a_named_address_that_never_answers_gets_little() -> None:

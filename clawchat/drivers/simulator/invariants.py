@@ -17,6 +17,7 @@ from typing import TypeAlias
 from attrs import define, field, frozen
 
 from clawchat.core.actions import Action, Closed, CredentialReused, Established, Notify, OpenPort
+from clawchat.core.config import CHALLENGE_LIFE
 from clawchat.core.credential import Address
 from clawchat.core.events import Dial, Disturbed, Event
 from clawchat.core.instant import MILLISECOND, SECOND
@@ -164,8 +165,12 @@ class Watch:
         for parcel in parcels:
             if parcel.origin is not None:
                 process.genuine_from.add(source)
-                if parcel.origin.address == source and parcel.data[:8] in self._owners:
-                    process.validated.add(source)
+                # It may be an answer to a challenge, and those count from wherever they arrive.
+                if (
+                    parcel.data[:8] in self._owners
+                    and host.timeline.now - parcel.origin.sent_at < CHALLENGE_LIFE
+                ):
+                    process.validated.add(parcel.origin.address)
 
     def handled(self, host: Host, _event: Event, parcels: list[Parcel]) -> None:
         if not parcels or host.endpoint is None:
