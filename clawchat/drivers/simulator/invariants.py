@@ -165,12 +165,19 @@ class Watch:
         for parcel in parcels:
             if parcel.origin is not None:
                 process.genuine_from.add(source)
-                # It may be an answer to a challenge, and those count from wherever they arrive.
                 if (
                     parcel.data[:8] in self._owners
                     and host.timeline.now - parcel.origin.sent_at < CHALLENGE_LIFE
                 ):
-                    process.validated.add(parcel.origin.address)
+                    self._may_prove(process, parcel.origin.address)
+
+    def _may_prove(self, process: _Process, address: Address) -> None:
+        """A fresh packet may answer a challenge, and answers count from wherever they arrive.
+
+        A stranger on the way may carry the question to another port of the device that it was for.
+        """
+        process.validated.add(address)
+        process.validated.update(asked for asked in process.went if asked.host == address.host)
 
     def handled(self, host: Host, _event: Event, parcels: list[Parcel]) -> None:
         if not parcels or host.endpoint is None:
