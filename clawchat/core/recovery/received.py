@@ -18,8 +18,8 @@ from clawchat.core.wire.frames import ACK_RANGES_SENT_MAX, Ack
 RANGES_KEPT_MAX: Final = 1 + ACK_RANGES_SENT_MAX
 CROWDED_RANGES: Final = 8  # from here on it is worth asking the peer to acknowledge our ACKs ...
 CROWDED_EVERY: Final = 32  # ... now and then
-ACK_HEAD_MAX: Final = 1 + 8 + 8 + 2 + 8  # type, largest number, delay, count of ranges, length
-ACK_RANGE_MAX: Final = 8 + 8  # a gap and a length
+_ACK_HEAD_MAX: Final = 1 + 8 + 8 + 2 + 8  # type, largest number, delay, count of ranges, length
+_ACK_RANGE_MAX: Final = 8 + 8  # a gap and a length
 ELICITING_MAX: Final = 2  # packets that may wait before an ACK goes at once
 
 
@@ -74,7 +74,7 @@ class Received:
     @property
     def ack_size_max(self) -> int:
         """Bytes that the ACK frame takes at most: four numbers, and two for each further range."""
-        return ACK_HEAD_MAX + ACK_RANGE_MAX * len(self._ranges)
+        return _ACK_HEAD_MAX + _ACK_RANGE_MAX * len(self._ranges)
 
     @property
     def largest(self) -> int:
