@@ -659,7 +659,7 @@ class Session:
         assert len(recovery._lost) <= LOST_KEPT_MAX
         assert len(transport.inbound._held) <= HELD_MAX
         assert len(transport.paths._answers) <= CHALLENGES_MAX
-        assert transport.payloads.pings.under_way <= PINGS_MAX
+        assert len(transport.payloads.pings._asked) <= PINGS_MAX
         assert len(transport.paths) <= WAYS_MAX
         assert len(transport.inbound.received._ranges) <= RANGES_KEPT_MAX
         assert len(transport.epochs.numbers) <= 3

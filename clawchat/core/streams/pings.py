@@ -28,11 +28,6 @@ class Pings:
         """How many are to be sent."""
         return len(self._waiting)
 
-    @property
-    def under_way(self) -> int:
-        """How many were asked for and not answered."""
-        return len(self._asked)
-
     def ask(self, token: int) -> None:
         """Measure a round trip. Raises `BufferFull` when too many are waiting."""
         if len(self._asked) >= PINGS_MAX or token in self._asked:
