@@ -177,17 +177,22 @@ def test_a_link_is_suspect_after_two_probe_timeouts_and_goes_on_probing() -> Non
     assert pair.listener.received(BULK) == b"x"
 
 
-def test_a_listener_whose_dialer_fell_silent_before_its_address_was_proved_suspects_it() -> None:
-    """It may send no more, so that no probe timeout tells."""
+def after_a_copied_hello() -> tuple[Pair, bytes]:
+    """The REPLY went to a stranger as well. And the first packet, which has not arrived yet."""
     pair = make_pair()
     pair.network = losing(lambda parcel: parcel.to == LISTENER and len(parcel.data) < 512)
     pair.dial(first_pairing(pair.publish()))
     pair.deliver(pair.parcels[0].data, to=pair.listener, source=STRANGER)
     pair.run_until(lambda: bool(pair.dialer.established))
     pair.run(10 * MILLISECOND)
-    first = pair.parcels[-1]
+    return pair, pair.parcels[-1].data
+
+
+def test_a_listener_whose_dialer_fell_silent_before_its_address_was_proved_suspects_it() -> None:
+    """It may send no more, so that no probe timeout tells."""
+    pair, first = after_a_copied_hello()
     pair.network = dead
-    pair.deliver(first.data, to=pair.listener, source=DIALER)
+    pair.deliver(first, to=pair.listener, source=DIALER)
     assert pair.listener.established
     stream = stream_id(1, StreamClass.BULK, dialer=False)
     pair.do(pair.listener, Write(-1, stream, bytes(50_000)))
@@ -199,13 +204,7 @@ def test_a_listener_whose_dialer_fell_silent_before_its_address_was_proved_suspe
 
 def test_not_even_acknowledgements_exceed_what_an_address_that_is_not_proved_may_be_sent() -> None:
     """A copy of the first packet was faster; what the dialer says then is acknowledged there."""
-    pair = make_pair()
-    pair.network = losing(lambda parcel: parcel.to == LISTENER and len(parcel.data) < 512)
-    pair.dial(first_pairing(pair.publish()))
-    pair.deliver(pair.parcels[0].data, to=pair.listener, source=STRANGER)
-    pair.run_until(lambda: bool(pair.dialer.established))
-    pair.run(10 * MILLISECOND)
-    first = pair.parcels[-1].data
+    pair, first = after_a_copied_hello()
     before = len(pair.parcels)
     pair.network = losing(lambda parcel: parcel.to == DIALER)
     pair.deliver(first, to=pair.listener, source=STRANGER)
