@@ -22,6 +22,7 @@ from clawchat.core.credential import Path
 from clawchat.core.crypto.packets import OVERHEAD
 from clawchat.core.instant import Instant
 from clawchat.core.recovery.path_mtu import FLOOR
+from clawchat.core.recovery.rtt import INITIAL_RTT_NS
 from clawchat.core.wire import frames
 from clawchat.core.wire.frames import PATH_TOKEN_SIZE
 
@@ -41,6 +42,7 @@ class Way:
     token: bytes = b""
     token_at: Instant = 0  # when it was made
     challenged_at: Instant | None = None
+    round_trip: Instant | None = None  # as its last answered challenge tells
     heard_at: Instant = 0
     received: int = 0
     sent: int = 0
@@ -48,6 +50,16 @@ class Way:
     def awaits(self, now: Instant) -> bool:
         """Whether an answer to its token still counts."""
         return bool(self.token) and now - self.token_at < CHALLENGE_LIFE
+
+    def answered_after(self, now: Instant) -> Instant:
+        """The round trip, when the answer to its token comes now.
+
+        Which of the challenges with this token it answers cannot be told. The last one would make
+        the round trip too short, and with it every timeout; the first one too long, when it was
+        lost: no longer than what is assumed of a path that was never measured.
+        """
+        assert self.challenged_at is not None
+        return max(now - self.challenged_at, min(now - self.token_at, INITIAL_RTT_NS))
 
     def may_send(self, size: int) -> bool:
         """Whether `size` more bytes keep to the amplification limit."""
@@ -154,6 +166,7 @@ class Paths:
         for way in self._ways.values():
             if way.token == token and way.awaits(now):
                 way.validated, way.token = True, b""
+                way.round_trip = way.answered_after(now)
                 self._confirmed = max(self._confirmed, way.id)
                 return way
         return None

@@ -319,8 +319,8 @@ class Transport:
         self.paths.use(way)
         self.outbound.trial = None
         self._settle(self.recovery.path_changed(now), now)
-        if way.challenged_at is not None:
-            self.recovery.seed_rtt(now - way.challenged_at)
+        if way.round_trip is not None:
+            self.recovery.seed_rtt(way.round_trip)
         self.mtu.path_changed(now)
         self.recovery.resized(self.mtu.size)
         self.resume(now)

@@ -287,6 +287,7 @@ def test_two_sides_that_see_each_other_elsewhere_at_one_moment_do_not_swap_for_e
     tokens(pair, 100)
     transport = pair.dialer.transport()
     (other,) = (way for way in transport.paths if way is not transport.paths.active)
+    other.heard_at = pair.now  # the answer to its search has just come that way
     transport.move(other, pair.now)
     for token in range(40):
         pair.do(pair.dialer, Ping(1, token))
@@ -440,6 +441,37 @@ def test_an_answer_that_was_kept_back_proves_nothing() -> None:
     assert newer != token
     assert paths.answered(token, CHALLENGE_LIFE) is None
     assert paths.answered(newer, 2 * CHALLENGE_LIFE - 1) is way
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "answered_at", "expected"),
+    [
+        ((0,), 40, 40),
+        ((0,), 2_000, 2_000),  # there was but one: it is a long path
+        ((0, 190), 200, 200),  # an answer to the first, or a path of 10 ms
+        ((0, 900), 1_000, 333),  # perhaps the first was lost: what is assumed of any path
+        ((0, 500), 1_000, 500),  # at least this, whichever it answers
+    ],
+)
+def test_the_round_trip_of_a_new_path_is_not_that_of_the_last_repetition(
+    asked_at: tuple[int, ...], answered_at: int, expected: int
+) -> None:
+    paths = Paths(Path(DIALER, LISTENER), seeded("paths"))
+    way = paths.heard(Path(DIALER, OUTSIDE), 100)
+    tokens = {paths.challenge(way, at * MILLISECOND) for at in asked_at}
+    assert paths.answered(tokens.pop(), answered_at * MILLISECOND) is way
+    assert way.round_trip == expected * MILLISECOND
+
+
+def test_who_moves_while_an_answer_streams_waits_as_long_as_the_new_path_takes() -> None:
+    """Each copy on the path that is tried repeats the challenge, the last one just before."""
+    pair = streaming()
+    pair.network = far
+    pair.translate = behind(OUTSIDE)
+    pair.do(pair.dialer, Disturbed(1))
+    while not pair.listener.all(PathChanged):
+        tokens(pair, 1, 5 * MILLISECOND)
+    assert pair.listener.endpoint.link_stats(-1).rtt_ns >= 300 * MILLISECOND
 
 
 def test_of_paths_that_were_tried_at_once_the_one_in_use_keeps_its_number_to_itself() -> None:

@@ -64,3 +64,14 @@ def test_ranges_of_seeds_are_read_and_empty_ones_refused() -> None:
     for wrong in ("0", "7:7", "x"):
         with pytest.raises(ValueError, match=r"empty|invalid"):
             seeds_of(wrong)
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        58876,  # a path measured by the last of several challenges: old keys went too soon
+        59721,  # a listener that slept when its next file was due, and then owed it for ever
+    ],
+)
+def test_worlds_that_broke_hold(seed: int) -> None:
+    assert Simulation(seed, PLANS["everything"]).run().delivered

@@ -206,7 +206,7 @@ class Simulation:
         elif kind is FaultKind.SUSPEND:
             host.suspend()
         elif kind is FaultKind.RESUME:
-            host.resume()
+            self._resume(host)
         elif kind is FaultKind.WALL_JUMP:
             host.clock.jump(fault.amount_ns)
         elif kind is FaultKind.PANIC:
@@ -266,6 +266,11 @@ class Simulation:
             for pairing in host.disk.kept.values():
                 host.do(Remember(pairing))
             self._offer_files()
+
+    def _resume(self, host: Host) -> None:
+        host.resume()
+        if host is self.listener:
+            self._offer_files()  # a file may have been used up just before it fell asleep
 
     # --- bootstrap files ----------------------------------------------------------------------
 
@@ -351,7 +356,7 @@ class Simulation:
         self.world.network.shape_all(CALM)
         for host in (self.listener, *self.dialers):
             host.disk.full = False
-            host.resume()
+            self._resume(host)
             self._start(host)
 
     def _all_done(self) -> bool:
