@@ -33,6 +33,8 @@ EFFECTS: Final[Snippets] = {
     dialing.save_next_alone: "d_c1 = 0; d_write()",
     dialing.announce: "skip",
     dialing.fail_unanswered: "skip",
+    dialing.fail_slow_disk: "skip",
+    dialing.fail_forsaken: "skip",
     dialing.fail_superseded: "skip",
     dialing.fail_store: "skip",
     answering.send_reply: "to_dialer(REPLY, l_att[i], l_next[i])",

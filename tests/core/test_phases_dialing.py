@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from clawchat.core.config import HELLO_FIRST, HELLO_MAX
 from clawchat.core.credential import Credential, Pairing
 from clawchat.core.crypto.schedule import derive_credential
@@ -20,7 +22,7 @@ from clawchat.core.phases.dialing import (
     Saved,
     SaveFailed,
 )
-from clawchat.core.table import Fired
+from clawchat.core.table import Fired, Signal
 from clawchat.errors import CloseCode
 
 FILE_ID = bytes(16)
@@ -146,16 +148,28 @@ def test_a_second_refusal_ends_the_dial() -> None:
     assert (model.phase, model.hello_at) == (Phase.FAILED, None)
 
 
-def test_a_dial_that_takes_too_long_fails_wherever_it_is() -> None:
-    for events in ((), (ReplyVerified(0, ONE),), (ReplyVerified(0, ONE), Saved(0))):
-        model = dialing()
-        call(model, 2)
-        for event in events:
-            TABLE.fire(model, event)
-        taken(model)
-        TABLE.fire(model, DialLapsed(30 * SECOND))
-        assert taken(model) == [Fail(CloseCode.TIMEOUT, "no answer from the listener")]
-        assert (model.phase, model.hello_at) == (Phase.FAILED, None)
+@pytest.mark.parametrize(
+    ("events", "why"),
+    [
+        ((), "no answer from the listener"),
+        ((ReplyVerified(0, ONE),), "not written in time"),
+        ((ReplyVerified(0, ONE), Saved(0)), "answered the call and nothing after it"),
+    ],
+)
+def test_a_dial_that_takes_too_long_fails_wherever_it_is_and_says_where(
+    events: tuple[Signal, ...], why: str
+) -> None:
+    model = dialing()
+    call(model, 2)
+    for event in events:
+        TABLE.fire(model, event)
+    taken(model)
+    TABLE.fire(model, DialLapsed(30 * SECOND))
+    (failed,) = taken(model)
+    assert isinstance(failed, Fail)
+    assert failed.code is CloseCode.TIMEOUT
+    assert why in failed.text
+    assert (model.phase, model.hello_at) == (Phase.FAILED, None)
 
 
 def test_a_dial_does_not_lapse_once_the_listener_has_proved_itself() -> None:

@@ -166,6 +166,22 @@ def fail_unanswered(dialing: Dialing, _event: DialLapsed) -> None:
     dialing.out.append(Fail(CloseCode.TIMEOUT, "no answer from the listener"))
 
 
+def fail_slow_disk(dialing: Dialing, _event: DialLapsed) -> None:
+    dialing.out.append(
+        Fail(CloseCode.TIMEOUT, "the credential was not written in time: is this disk stuck?")
+    )
+
+
+def fail_forsaken(dialing: Dialing, _event: DialLapsed) -> None:
+    dialing.out.append(
+        Fail(
+            CloseCode.TIMEOUT,
+            "the listener answered the call and nothing after it: it has just ended, or it cannot "
+            "write what it must keep; what it says itself tells which",
+        )
+    )
+
+
 def fail_superseded(dialing: Dialing, _event: Refused) -> None:
     dialing.hello_at = None
     dialing.out.append(
@@ -229,7 +245,7 @@ TABLE: Table[Dialing] = Table(
         Row(Phase.CALLING, GivenUp, Phase.FAILED, do=(stop_calling,)),
         Row(Phase.SAVING, Saved, Phase.PROVING, do=(announce,)),
         Row(Phase.SAVING, SaveFailed, Phase.FAILED, do=(fail_store,)),
-        Row(Phase.SAVING, DialLapsed, Phase.FAILED, do=(fail_unanswered,)),
+        Row(Phase.SAVING, DialLapsed, Phase.FAILED, do=(fail_slow_disk,)),
         Row(Phase.SAVING, GivenUp, Phase.FAILED),
         Row(
             Phase.PROVING,
@@ -238,7 +254,7 @@ TABLE: Table[Dialing] = Table(
             do=(save_next_alone,),
             because="the listener answers only after it has written the next generation",
         ),
-        Row(Phase.PROVING, DialLapsed, Phase.FAILED, do=(fail_unanswered,)),
+        Row(Phase.PROVING, DialLapsed, Phase.FAILED, do=(fail_forsaken,)),
         Row(Phase.PROVING, GivenUp, Phase.FAILED),
         Row(
             Phase.DROPPING,
