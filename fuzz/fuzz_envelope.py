@@ -10,6 +10,7 @@ from clawchat.core.credential import Superseded
 from clawchat.core.crypto.envelope import (
     ENVELOPE_SIZES,
     OVERHEAD,
+    Refusal,
     open_hello,
     open_reply,
     seal_hello,
@@ -39,21 +40,22 @@ def check(data: bytes) -> None:
     kind = data[0] % 3 if data else 0
     datagram = datagram_around(data[1:], DIRECTIONS[kind - 1]) if kind else data[1:]
     try:
-        message = open_hello(CREDENTIAL, datagram)
-        assert open_hello(CREDENTIAL, seal_hello(CREDENTIAL, message, bytes)) == message
+        message, cookie = open_hello(CREDENTIAL, datagram)
+        again = seal_hello(CREDENTIAL, message, bytes, cookie)
+        assert open_hello(CREDENTIAL, again) == (message, cookie)
     except Malformed as error:
         expect(error.drop in (Drop.ENVELOPE, Drop.MALFORMED_ENVELOPE))
         expect((error.drop is Drop.ENVELOPE) == (kind != 1))
     try:
-        seen, message = open_reply(CREDENTIAL, datagram)
+        found = open_reply(CREDENTIAL, datagram)
     except Malformed as error:
         expect((error.drop is Drop.ENVELOPE) == (kind != 2))
         return
-    if seen is None:
-        again = seal_refusal(OLD, message, bytes)
+    if isinstance(found, Refusal):
+        again = seal_refusal(OLD, found.answered, found.cookie, bytes)
     else:
-        again = seal_reply(CREDENTIAL, seen, message, bytes)
-    assert open_reply(CREDENTIAL, again) == (seen, message)
+        again = seal_reply(CREDENTIAL, *found, bytes)
+    assert open_reply(CREDENTIAL, again) == found
 
 
 if __name__ == "__main__":

@@ -32,10 +32,19 @@ from clawchat.core.actions import (
     Transmit,
 )
 from clawchat.core.config import DEFAULT_LIMITS
-from clawchat.core.credential import SUPERSEDED_MAX, Address, Pairing, Path, Superseded
+from clawchat.core.credential import (
+    SUPERSEDED_MAX,
+    Address,
+    Credential,
+    Pairing,
+    Path,
+    Superseded,
+)
 from clawchat.core.crypto.envelope import (
     ENVELOPE_SIZES,
+    Refusal,
     open_hello,
+    open_reply,
     seal_hello,
     seal_refusal,
     seal_reply,
@@ -56,8 +65,8 @@ from clawchat.core.events import (
     Remember,
     WithdrawBootstrap,
 )
-from clawchat.core.exchange import Refusal, first_pairing, read_hello
 from clawchat.core.exchange import answer as answer_hello
+from clawchat.core.exchange import first_pairing, read_hello
 from clawchat.core.instant import MILLISECOND, SECOND
 from clawchat.core.secret import Secret
 from clawchat.core.wire import frames
@@ -110,10 +119,12 @@ class World:
         pairing = (self.file, self.known)[who % 2]
         identity = self.stranger if who & 4 else self.device
         payload = PARAMETERS + payload if how % 2 == 0 else payload
+        beside = b""
         if how & 2 and (cookies := self.cookies(pairing)):
             payload = encode_parameters(DEFAULT_LIMITS, cookies[-1])
+            beside = b"another" if how & 8 else cookies[how >> 4 & 1 and -1]
         turn %= len(pairing.credentials)
-        caller = Caller(identity, pairing, turn, payload, self.dice)
+        caller = Caller(identity, pairing, turn, payload, self.dice, beside)
         self.callers.append(caller)
         self.deliver(caller.hello, PLACES[where % 4])
 
@@ -146,7 +157,7 @@ class World:
                 data += bytes(1 + how)
             else:
                 data[at] ^= 1 << how % 8
-            self.unanswered(bytes(data))
+            self.fruitless(bytes(data))
 
     def op_changed_inside(self, which: int, at: int, how: int) -> None:
         """A HELLO whose envelope is right, with one change in the Noise message."""
@@ -157,13 +168,14 @@ class World:
             message[at] ^= 1 << how % 8
             if at == 31 and how % 8 == 7:
                 return  # X25519 ignores the highest bit of a key; the hash does not, but for e
-            self.unanswered(seal_hello(caller._credential, bytes(message), self.dice))
+            credential = caller._credential
+            self.fruitless(seal_hello(credential, bytes(message), self.dice), credential)
 
     def op_raw_inside(self, who: int, turn: int, message: bytes) -> None:
         """An envelope around anything."""
         pairing = (self.file, self.known)[who % 2]
         credential = pairing.credentials[turn % len(pairing.credentials)]
-        self.unanswered(seal_hello(credential, message, self.dice))
+        self.fruitless(seal_hello(credential, message, self.dice), credential)
 
     def op_again(self, which: int, where: int) -> None:
         """Something from the past, maybe from elsewhere."""
@@ -195,7 +207,7 @@ class World:
         for credential in self.called.credentials:
             if credential.hint != hello[:16]:
                 continue
-            message = open_hello(credential, hello)
+            message, _ = open_hello(credential, hello)
             read = read_hello(self.listener, self.called, credential.generation, message, self.dice)
             if how % 4 == 0:
                 agreed = answer_hello(read, self.called, credential, DEFAULT_LIMITS)
@@ -214,7 +226,9 @@ class World:
         """A listener says that a HELLO of ours is of a generation long past."""
         credential = self.called.credentials[turn % len(self.called.credentials)]
         old = Superseded(credential.generation, credential.hint, credential.envelope_key)
-        self.deliver(seal_refusal(old, cookie[:200], self.dice), PLACES[4])
+        mine = [hello for hello in self.hellos if hello[:16] == credential.hint]
+        message = open_hello(credential, mine[-1])[0] if mine and turn & 128 == 0 else b"another"
+        self.deliver(seal_refusal(old, message, cookie[:200], self.dice), PLACES[4])
 
     # --- carrying -----------------------------------------------------------------------------
 
@@ -224,14 +238,16 @@ class World:
             self.recorded.append(datagram)
         self.do(DatagramReceived(Path(OURS, source), datagram))
 
-    def unanswered(self, datagram: bytes) -> None:
-        """Nothing comes of it."""
+    def fruitless(self, datagram: bytes, used: Credential | None = None) -> None:
+        """Nothing comes of it; at most a refusal, if it opens under `used`, which was replaced."""
         self.flush()
-        rows, sent, links = self.rows.taken, self.went.total(), self.endpoint.links
-        self.do(DatagramReceived(Path(OURS, PLACES[-1]), datagram))
+        rows, links, said = self.rows.taken, self.endpoint.links, len(self.replies)
+        self.deliver(datagram, PLACES[-1], again=True)
         assert self.rows.taken == rows, "a row was taken for nobody"
-        assert self.went.total() == sent, "nobody was answered"
         assert self.endpoint.links == links
+        for reply, _ in self.replies[said:]:
+            assert used is not None, "nobody was answered"
+            assert isinstance(open_reply(used, reply), Refusal)
 
     def do(self, event: Event) -> None:
         self.endpoint.handle(event, self.now)

@@ -31,7 +31,7 @@ from clawchat.core.actions import (
 )
 from clawchat.core.config import DEFAULT_LIMITS, Config
 from clawchat.core.credential import Address, Credential, Pairing, Path
-from clawchat.core.crypto.envelope import open_hello, seal_hello, seal_reply
+from clawchat.core.crypto.envelope import ANSWERED_SIZE, open_hello, seal_hello, seal_reply
 from clawchat.core.crypto.noise import HandshakeState
 from clawchat.core.crypto.packets import CID_SIZE
 from clawchat.core.crypto.schedule import EpochKeys, derive_credential, prologue, ratchet_root
@@ -188,9 +188,15 @@ class Caller(DialAttempt):
     """A HELLO with any payload where the parameters belong."""
 
     def __init__(
-        self, identity: Secret, pairing: Pairing, turn: int, payload: bytes, dice: Dice
+        self,
+        identity: Secret,
+        pairing: Pairing,
+        turn: int,
+        payload: bytes,
+        dice: Dice,
+        cookie: bytes = b"",
     ) -> None:
-        """Raises `ValueError` when it does not fit an envelope."""
+        """`cookie` goes beside the message. Raises `ValueError` when it does not fit."""
         self._pairing = pairing
         self._credential = credential = pairing.credentials[turn]
         self._noise = HandshakeState(
@@ -202,7 +208,8 @@ class Caller(DialAttempt):
             psks=(credential.psk.view(),),
         )
         self.message = self._noise.write_message(payload)
-        self.hello = seal_hello(credential, self.message, dice)
+        self._beginning = self.message[:ANSWERED_SIZE]
+        self.hello = seal_hello(credential, self.message, dice, cookie)
 
 
 @define(eq=False, slots=False)
@@ -352,7 +359,7 @@ def answered(
     dice: Dice,
 ) -> tuple[Agreement, bytes]:
     """What a listener agrees to with whoever sent `hello`, and its REPLY."""
-    message = open_hello(credential, hello)
+    message, _ = open_hello(credential, hello)
     read = read_hello(identity, pairing, credential.generation, message, dice)
     agreed = answer(read, pairing, credential, limits)
     return agreed.agreement, seal_reply(credential, OURS, agreed.message, dice)

@@ -119,7 +119,9 @@ def envelope() -> list[bytes]:
     return [
         b"\0" + seal_hello(credential, b"message", bytes),
         b"\0" + seal_reply(credential, SEEN, b"message", bytes),
-        b"\0" + seal_refusal(old, b"cookie", bytes),
+        b"\0" + seal_refusal(old, b"the message of a HELLO", b"cookie", bytes),
+        b"\0" + seal_hello(credential, b"message", bytes, b"cookie"),
+        b"\1" + hello + b"\0\x06cookie",
         b"\1" + hello,
         b"\2" + encode_address(SEEN) + hello,
         b"\2" + encode_address(Address("2001:db8::7", 1)) + hello,

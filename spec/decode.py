@@ -191,11 +191,20 @@ def open_envelope(datagram: bytes, envelope_key: bytes, kind: str) -> Case:
     if kind == "reply":
         family = reader.number(1)
         if family == 0:
-            out["cookie"] = reader.take(reader.number(2)).hex()
+            out["answered"] = reader.take(16).hex()
+            out["cookie"] = read_cookie(reader, reader.number(2))
             return padded(reader, out)
         out["address"] = read_address(reader, family)
     out["message"] = reader.take(reader.number(2)).hex()
+    if kind == "hello" and len(reader.data) - reader.at >= 2 and (size := reader.number(2)):
+        out["cookie"] = read_cookie(reader, size)
     return padded(reader, out)
+
+
+def read_cookie(reader: Reader, size: int) -> str:
+    if size > 64:
+        raise Refused("cookie")
+    return reader.take(size).hex()
 
 
 def padded(reader: Reader, out: Case) -> Case:

@@ -227,14 +227,16 @@ def _envelope() -> Iterator[Case]:
     long = entropy(974)
     largest = envelope.seal_hello(credential, long, entropy)
     yield _good("full", {"kind": "hello", "datagram": largest, **key}, {**hint, "message": long})
+    asked = envelope.seal_hello(credential, message, entropy, cookie)
+    beside = {**hint, "message": message, "cookie": cookie}
+    yield _good("hello with a cookie", {"kind": "hello", "datagram": asked, **key}, beside)
     for seen in (Address("198.51.100.9", 40_000), Address("2001:db8::9", 65_535)):
         reply = envelope.seal_reply(credential, seen, message, entropy)
         out = {**hint, "address": str(seen), "message": message}
         yield _good(f"reply to {seen}", {"kind": "reply", "datagram": reply, **key}, out)
-    refusal = envelope.seal_refusal(old, cookie, entropy)
-    yield _good(
-        "refusal", {"kind": "reply", "datagram": refusal, **key}, {**hint, "cookie": cookie}
-    )
+    refusal = envelope.seal_refusal(old, message, cookie, entropy)
+    says = {**hint, "answered": message[:16], "cookie": cookie}
+    yield _good("refusal", {"kind": "reply", "datagram": refusal, **key}, says)
     for at, what in ((0, "hint"), (16, "salt"), (40, "text"), (-1, "tag")):
         altered = _flipped(hello, at % len(hello))
         yield _bad(
@@ -242,8 +244,11 @@ def _envelope() -> Iterator[Case]:
         )
     yield _bad("a hello read as a reply", {"kind": "reply", "datagram": hello, **key}, "direction")
     yield _bad("a size of no envelope", {"kind": "hello", "datagram": hello + b"\0", **key}, "size")
-    dirty = _sealed_inside(credential, len(message).to_bytes(2, "big") + message + b"\1", entropy)
+    measured = len(message).to_bytes(2, "big") + message
+    dirty = _sealed_inside(credential, measured + b"\0\0\1", entropy)
     yield _bad("padding that is not zero", {"kind": "hello", "datagram": dirty, **key}, "padding")
+    greedy = _sealed_inside(credential, measured + b"\0\x41", entropy)
+    yield _bad("a cookie of 65 bytes", {"kind": "hello", "datagram": greedy, **key}, "cookie")
     beyond = _sealed_inside(credential, b"\xff\xff", entropy)
     yield _bad("a length beyond the end", {"kind": "hello", "datagram": beyond, **key}, "length")
 

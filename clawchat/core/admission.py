@@ -25,7 +25,8 @@ BURST_SECONDS: Final = 4  # so many seconds' worth may come at once
 ANSWERS_SHARE: Final = 2  # one source gets this part of `handshakes_per_second` as answers ...
 PAIRING_SHARE: Final = 4  # ... and one pairing this part as new handshakes ...
 SOURCE_SHARE: Final = 8  # ... and one source this part
-SUPERSEDED_SHARE: Final = 8  # what superseded credentials cost, all together
+SUPERSEDED_SHARE: Final = 2  # what superseded credentials cost, all together ...
+SUPERSEDED_SOURCE_SHARE: Final = 16  # ... and those of one source, which has proved to be there
 PREFIX_V6: Final = 8  # bytes of an IPv6 address: who has one address has a network of them
 
 
@@ -59,7 +60,14 @@ class Meter:
 class Admission:
     """The budgets of one endpoint, which begins `handshakes_per_second` at most."""
 
-    __slots__ = ("_all", "_answers", "_pairings", "_sources", "_superseded")
+    __slots__ = (
+        "_all",
+        "_answers",
+        "_pairings",
+        "_sources",
+        "_superseded",
+        "_superseded_sources",
+    )
 
     def __init__(self, handshakes_per_second: int) -> None:
         self._answers = Meter(handshakes_per_second // ANSWERS_SHARE)
@@ -67,6 +75,7 @@ class Admission:
         self._pairings = Meter(handshakes_per_second // PAIRING_SHARE)
         self._sources = Meter(handshakes_per_second // SOURCE_SHARE)
         self._superseded = Meter(handshakes_per_second // SUPERSEDED_SHARE)
+        self._superseded_sources = Meter(handshakes_per_second // SUPERSEDED_SOURCE_SHARE)
 
     def may_answer(self, source: Address, now: Instant) -> bool:
         """Whether `source`, which nobody has proved to be there, gets what it asked for before."""
@@ -80,9 +89,14 @@ class Admission:
             and self._all.admits(b"", now)
         )
 
-    def may_look_back(self, now: Instant) -> bool:
-        """Whether to do the public-key work that tells who uses a superseded credential."""
-        return self._superseded.admits(b"", now)
+    def may_look_back(self, source: Address, now: Instant) -> bool:
+        """Whether to do the public-key work that tells who uses a superseded credential.
+
+        `source` has repeated a cookie that was sent there: it is not forged.
+        """
+        return self._superseded_sources.admits(source_of(source), now) and self._superseded.admits(
+            b"", now
+        )
 
 
 def source_of(address: Address) -> bytes:

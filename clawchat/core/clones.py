@@ -2,8 +2,8 @@
 detection").
 
 Rules: a recorded HELLO proves nothing, so that for a superseded generation the alarm waits for a
-HELLO that repeats our cookie. A HELLO that was refused costs no public-key operation when it comes
-again.
+HELLO that repeats our cookie. Only such a one costs public-key operations, and only once: who
+merely has an old credential cannot use up what it takes to notice another that has it.
 Left to others: HELLOs with which nothing is wrong (`core.reception`).
 """
 
@@ -44,23 +44,43 @@ class Clones:
         return message in self._refused
 
     def refuse_generation(
-        self, pairing: Pairing, old: Superseded, message: bytes, path: Path, now: Instant
+        self,
+        pairing: Pairing,
+        old: Superseded,
+        message: bytes,
+        cookie: bytes,
+        path: Path,
+        now: Instant,
     ) -> None:
         """A generation that was replaced: only a copy of it can still be in use.
 
         Raises `Malformed`.
         """
-        if message not in self._refused:
-            if not self._registry.admission.may_look_back(now):
-                raise Malformed(Drop.LIMITED)
-            hello = read_hello(self._identity, pairing, old.generation, message, self._entropy)
-            self._refused.append(message)
-            if check_cookie(self._cookie_key, hello.cookie, old.hint, path.remote, now):
-                self.report(pairing, old.generation, hello.dialer_static, path)
+        fresh = check_cookie(self._cookie_key, cookie, old.hint, path.remote, now)
+        if fresh and message not in self._refused:
+            self._look_back(pairing, old, message, cookie, path, now)
         self._registry.drops[Drop.SUPERSEDED] += 1
-        cookie = make_cookie(self._cookie_key, old.hint, path.remote, now)
-        refusal = seal_refusal(old, cookie, self._entropy)
+        following = make_cookie(self._cookie_key, old.hint, path.remote, now)
+        refusal = seal_refusal(old, message, following, self._entropy)
         self._registry.out.append(Transmit(path, [refusal]))
+
+    def _look_back(
+        self,
+        pairing: Pairing,
+        old: Superseded,
+        message: bytes,
+        cookie: bytes,
+        path: Path,
+        now: Instant,
+    ) -> None:
+        """Somebody at `path` has this generation now: who? Raises `Malformed`."""
+        if not self._registry.admission.may_look_back(path.remote, now):
+            raise Malformed(Drop.LIMITED)
+        hello = read_hello(self._identity, pairing, old.generation, message, self._entropy)
+        if hello.cookie != cookie:  # somebody else's HELLO in an envelope of his own
+            raise Malformed(Drop.HANDSHAKE)
+        self._refused.append(message)
+        self.report(pairing, old.generation, hello.dialer_static, path)
 
     def refuse_device(
         self, pairing: Pairing, generation: int, static: bytes, message: bytes, path: Path

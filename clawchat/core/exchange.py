@@ -17,7 +17,7 @@ from attrs import frozen
 from clawchat.core.actions import BootstrapContent
 from clawchat.core.config import COOKIE_LIFE, Entropy
 from clawchat.core.credential import Address, Credential, Pairing
-from clawchat.core.crypto.envelope import open_reply, seal_hello
+from clawchat.core.crypto.envelope import ANSWERED_SIZE, Refusal, open_reply, seal_hello
 from clawchat.core.crypto.noise import HandshakeState
 from clawchat.core.crypto.schedule import derive_credential, first_root, next_secret, prologue
 from clawchat.core.crypto.suite import KeyPair, hmac_sha256
@@ -45,13 +45,6 @@ class Agreement:
         """Overwrite what is secret in it."""
         self.root.wipe()
         self.next_credential.wipe()
-
-
-@frozen
-class Refusal:
-    """The listener has seen a newer generation; `cookie` lets us prove that we are no replay."""
-
-    cookie: bytes
 
 
 def _agreement(
@@ -86,7 +79,7 @@ def first_pairing(content: BootstrapContent, *, dialer: bool = True) -> Pairing:
 class DialAttempt:
     """One HELLO and the wait for its answer. Forgotten, a REPLY to it is worth nothing."""
 
-    __slots__ = ("_credential", "_noise", "_pairing", "hello")
+    __slots__ = ("_beginning", "_credential", "_noise", "_pairing", "hello")
 
     def __init__(
         self,
@@ -108,7 +101,8 @@ class DialAttempt:
             psks=(credential.psk.view(),),
         )
         message = self._noise.write_message(encode_parameters(limits, cookie))
-        self.hello = seal_hello(credential, message, entropy)
+        self._beginning = message[:ANSWERED_SIZE]
+        self.hello = seal_hello(credential, message, entropy, cookie)
 
     @property
     def hint(self) -> bytes:
@@ -122,9 +116,12 @@ class DialAttempt:
 
         `may_compute` is asked once the envelope has opened, before any public-key operation.
         """
-        address, message = open_reply(self._credential, datagram)
-        if address is None:
-            return Refusal(message)
+        found = open_reply(self._credential, datagram)
+        if isinstance(found, Refusal):
+            if found.answered != self._beginning:  # late: it answers a HELLO before this one
+                raise Malformed(Drop.HANDSHAKE)
+            return found
+        address, message = found
         if not may_compute():
             raise Malformed(Drop.LIMITED)
         try:

@@ -145,6 +145,7 @@ class Dial(Opening):
         self.model = model
         self._config = config
         self._attempt: DialAttempt | None = None
+        self._calling = paths  # on which the present HELLO goes out
 
     @property
     def handshake(self) -> Dialing:
@@ -179,13 +180,14 @@ class Dial(Opening):
         Raises `Malformed`, changing nothing.
         """
         assert self._attempt is not None
-        if path not in self.paths:  # copied by a stranger: nobody dialled there
+        if path not in self._calling:  # copied by a stranger: nobody dialled there
             raise Malformed(Drop.PATH)
         admission, file_id = self._registry.admission, self.model.pairing.file_id
         found = self._attempt.read_answer(
             datagram, lambda: admission.may_compute(file_id, path.remote, now)
         )
         if not isinstance(found, tuple):
+            self._calling = (path,)  # a cookie is good for the address that it was sent to
             self._fire(dialing.Refused(now, found.cookie), now)
             return None
         self.forget()
@@ -247,6 +249,8 @@ class Dial(Opening):
 
     def _start_attempt(self, command: StartAttempt) -> None:
         self.forget()
+        if not command.cookie:
+            self._calling = self.paths
         self._attempt = DialAttempt(
             self._config.identity,
             self.model.pairing,
@@ -260,7 +264,7 @@ class Dial(Opening):
     def _send_hello(self) -> None:
         assert self._attempt is not None
         hello = self._attempt.hello
-        self._registry.out.extend(Transmit(path, [hello]) for path in self.paths)
+        self._registry.out.extend(Transmit(path, [hello]) for path in self._calling)
 
 
 class AnsweredHello(Opening):

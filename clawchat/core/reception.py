@@ -71,7 +71,7 @@ class Reception:
     ) -> None:
         """A datagram under a hint of this pairing's. Raises `Malformed`."""
         file_id, credential = known
-        message = open_hello(credential, datagram)
+        message, cookie = open_hello(credential, datagram)
         pairing = self._registry.pairings[file_id]
         waiting = self._links.pending.get(message)
         if waiting is None and isinstance(credential, Credential):
@@ -83,7 +83,7 @@ class Reception:
             waiting.answered.reply(path, now)
         else:
             assert isinstance(credential, Superseded)
-            self._clones.refuse_generation(pairing, credential, message, path, now)
+            self._clones.refuse_generation(pairing, credential, message, cookie, path, now)
 
     def _take_new(
         self, pairing: Pairing, used: Credential, message: bytes, path: Path, now: Instant

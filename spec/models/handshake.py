@@ -26,7 +26,7 @@ MACHINES: Final = (DIALER, LISTENER)
 
 EFFECTS: Final[Snippets] = {
     dialing.repeat_hello: "d_hellos++; to_listener(HELLO, d_att, d_used, d_cookie)",
-    dialing.try_the_other: "d_turn = 1 - d_turn; start_attempt(); send_hello()",
+    dialing.try_the_other: "d_turn = 1 - d_turn; d_cookie = 0; start_attempt(); send_hello()",
     dialing.answer_refusal: "d_cookie = 1; start_attempt(); send_hello()",
     dialing.stop_calling: "skip",
     dialing.save_next_and_used: "d_c1 = d_used; d_c0 = d_next; d_write()",
@@ -133,13 +133,13 @@ inline tidy() {
     fi;
     if
     :: down == REPLY -> see(down_b)
-    :: down == REFUSAL || down == PACKET -> see(down_a)
+    :: down == PACKET -> see(down_a)
     :: else -> skip
     fi;
     forget_numbers();
     see_att(d_att); see_att(l_att[0]); see_att(l_att[1]);
     if :: up == HELLO -> see_att(up_a) :: else -> skip fi;
-    if :: down == REPLY -> see_att(down_a) :: else -> skip fi;
+    if :: down == REPLY || down == REFUSAL -> see_att(down_a) :: else -> skip fi;
     forget_numbers();
     skip
   }
@@ -169,7 +169,7 @@ inline d_takes() {
      fi
   :: down == REFUSAL ->
      if
-     :: d_phase == d_CALLING && down_a == d_used -> nothing_down(); d_Refused()
+     :: d_phase == d_CALLING && down_a == d_att -> nothing_down(); d_Refused()
      :: else -> nothing_down()
      fi
   :: down == PACKET ->
@@ -261,7 +261,7 @@ inline l_takes_hello() {
      if
      :: up_c != l0 && up_c != l1 ->
         if
-        :: l_super[up_c] -> to_dialer(REFUSAL, up_c, 0)
+        :: l_super[up_c] -> to_dialer(REFUSAL, up_a, 0)
         :: else -> skip
         fi;
         nothing_up()

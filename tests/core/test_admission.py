@@ -19,12 +19,14 @@ from clawchat.core.admission import (
     PAIRING_SHARE,
     SOURCE_SHARE,
     SUPERSEDED_SHARE,
+    SUPERSEDED_SOURCE_SHARE,
+    Admission,
     Meter,
     source_of,
 )
 from clawchat.core.config import DEFAULT_LIMITS, HANDSHAKES_PER_SECOND, PENDING_PER_PAIRING
 from clawchat.core.credential import Address, Pairing, Path
-from clawchat.core.crypto.envelope import seal_reply
+from clawchat.core.crypto.envelope import Refusal, seal_reply
 from clawchat.core.events import DatagramReceived, Ping
 from clawchat.core.exchange import DialAttempt, first_pairing
 from clawchat.core.instant import MILLISECOND, SECOND
@@ -268,12 +270,40 @@ def test_recordings_of_old_hellos_take_nothing_from_who_makes_new_ones(
     hellos, sources = fresh_hellos(first), forged()
     for _ in range(100):  # recorded once, when their generation was the current one
         pair.deliver(next(hellos), to=pair.listener, source=next(sources))
-    assert spent.times == share(SUPERSEDED_SHARE)
+    assert spent.times == 0
     pair.dial()
     pair.run(SECOND)
     assert len(pair.listener.established) == 2
-    assert spent.times == share(SUPERSEDED_SHARE) + 1
+    assert spent.times == 1
     assert not pair.listener.all(CredentialReused)
+
+
+def test_who_has_old_credentials_makes_the_listener_look_back_a_bounded_number_of_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many addresses he really has: each has repeated what was sent there."""
+    pair = make_pair()
+    first = first_pairing(pair.publish())
+    pair.dial(first)
+    pair.run(SECOND)
+    entropy, identity = seeded("flooder"), Secret(seeded("thief")(32))
+    spent = Spent(monkeypatch)
+    for source, _ in zip(forged(), range(share(SUPERSEDED_SHARE)), strict=False):
+        for _ in range(3):
+            asking = DialAttempt(identity, first, 0, DEFAULT_LIMITS, b"", entropy)
+            pair.deliver(asking.hello, to=pair.listener, source=source)
+            refusal = asking.read_answer(bytes(pair.listener.acts(Transmit)[-1].datagrams[0]))
+            assert isinstance(refusal, Refusal)
+            again = DialAttempt(identity, first, 0, DEFAULT_LIMITS, refusal.cookie, entropy)
+            pair.deliver(again.hello, to=pair.listener, source=source)
+    assert spent.times == share(SUPERSEDED_SHARE)
+
+
+def test_one_source_makes_the_listener_look_back_less_often_than_all() -> None:
+    admission = Admission(HANDSHAKES_PER_SECOND)
+    admitted = [admission.may_look_back(STRANGER, 0) for _ in range(200)]
+    assert admitted.count(True) == share(SUPERSEDED_SOURCE_SHARE)
+    assert admission.may_look_back(DIALER, 0)
 
 
 # --- a dialer ---------------------------------------------------------------------------------

@@ -7,14 +7,13 @@ from attrs import evolve
 
 from clawchat.core.config import COOKIE_LIFE, DEFAULT_LIMITS
 from clawchat.core.credential import Address, Credential, Pairing, Superseded
-from clawchat.core.crypto.envelope import open_hello, seal_refusal, seal_reply
+from clawchat.core.crypto.envelope import Refusal, open_hello, seal_refusal, seal_reply
 from clawchat.core.crypto.noise import HandshakeState
 from clawchat.core.crypto.schedule import derive_credential, prologue
 from clawchat.core.crypto.suite import public_key
 from clawchat.core.exchange import (
     Answer,
     DialAttempt,
-    Refusal,
     answer,
     check_cookie,
     make_cookie,
@@ -42,7 +41,7 @@ def attempt(
 
 
 def answered(hello: bytes, used: Credential = USED) -> Answer:
-    message = open_hello(used, hello)
+    message, _ = open_hello(used, hello)
     heard = read_hello(LISTENER, PAIRING, used.generation, message, seeded("listener"))
     return answer(heard, PAIRING, used, DEFAULT_LIMITS)
 
@@ -82,14 +81,15 @@ def test_an_attempt_uses_the_generation_whose_turn_it_is() -> None:
 
 
 def test_a_hello_of_one_generation_does_not_verify_as_another() -> None:
-    message = open_hello(USED, attempt().hello)
+    message, _ = open_hello(USED, attempt().hello)
     with pytest.raises(Malformed) as caught:
         read_hello(LISTENER, PAIRING, 6, message, seeded("listener"))
     assert caught.value.drop is Drop.HANDSHAKE
 
 
 def test_a_hello_carries_the_cookie_that_a_refusal_gave() -> None:
-    message = open_hello(USED, attempt(cookie=b"cookie").hello)
+    message, beside = open_hello(USED, attempt(cookie=b"cookie").hello)
+    assert beside == b"cookie", "seen before any public-key operation"
     assert read_hello(LISTENER, PAIRING, 7, message, seeded("listener")).cookie == b"cookie"
 
 
@@ -128,7 +128,7 @@ def test_a_reply_with_parameters_of_no_use_is_dropped_and_so_is_whatever_follows
         e=b"\x55" * 32,
         psks=(USED.psk.reveal(),),
     )
-    noise.read_message(open_hello(USED, call.hello))
+    noise.read_message(open_hello(USED, call.hello)[0])
     useless = seal_reply(USED, SEEN, noise.write_message(b""), seeded("reply"))
     assert dropped(call, useless) is Drop.MALFORMED_PARAMETERS
     assert dropped(call, useless) is Drop.HANDSHAKE
@@ -151,8 +151,21 @@ def test_a_hello_with_parameters_of_no_use_is_dropped() -> None:
 
 def test_a_refusal_gives_its_cookie() -> None:
     old = Superseded(USED.generation, USED.hint, USED.envelope_key)
-    refusal = seal_refusal(old, b"a cookie", seeded("refusal"))
-    assert attempt().read_answer(refusal) == Refusal(b"a cookie")
+    call = attempt()
+    message, _ = open_hello(USED, call.hello)
+    refusal = seal_refusal(old, message, b"a cookie", seeded("refusal"))
+    found = call.read_answer(refusal)
+    assert isinstance(found, Refusal)
+    assert found.cookie == b"a cookie"
+
+
+def test_a_refusal_of_an_earlier_hello_is_dropped() -> None:
+    old = Superseded(USED.generation, USED.hint, USED.envelope_key)
+    message, _ = open_hello(USED, attempt(seed="before").hello)
+    refusal = seal_refusal(old, message, b"a cookie", seeded("refusal"))
+    with pytest.raises(Malformed) as caught:
+        attempt().read_answer(refusal)
+    assert caught.value.drop is Drop.HANDSHAKE
 
 
 # --- cookies ----------------------------------------------------------------------------------

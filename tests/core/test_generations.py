@@ -14,14 +14,14 @@ from attrs import evolve
 
 from clawchat.core.actions import Action, CredentialReused, Notify, Persist, Transmit
 from clawchat.core.config import COOKIE_LIFE, DEFAULT_LIMITS
-from clawchat.core.credential import SUPERSEDED_MAX, Address, Pairing
-from clawchat.core.crypto.envelope import ENVELOPE_SIZES, open_hello, seal_hello
+from clawchat.core.credential import SUPERSEDED_MAX, Address, Pairing, Path
+from clawchat.core.crypto.envelope import ENVELOPE_SIZES, Refusal, open_hello, seal_hello
 from clawchat.core.crypto.noise import HandshakeState
 from clawchat.core.crypto.schedule import prologue
 from clawchat.core.crypto.suite import public_key
 from clawchat.core.events import Close
-from clawchat.core.exchange import first_pairing
-from clawchat.core.instant import MILLISECOND, SECOND
+from clawchat.core.exchange import DialAttempt, first_pairing
+from clawchat.core.instant import MILLISECOND, SECOND, Instant
 from clawchat.core.phases import answering, dialing
 from clawchat.core.secret import Secret
 from clawchat.core.wire.parameters import encode_parameters
@@ -384,7 +384,7 @@ def test_a_recorded_hello_of_an_old_generation_raises_no_alarm() -> None:
     assert pair.listener.endpoint.drops[Drop.SUPERSEDED] == 6 * len(recorded)
 
 
-def test_a_recorded_hello_costs_the_listener_one_verification_however_often_it_comes(
+def test_a_recorded_hello_of_an_old_generation_costs_the_listener_no_verification(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pair = linked_pair()
@@ -392,7 +392,123 @@ def test_a_recorded_hello_costs_the_listener_one_verification_however_often_it_c
     spent = Spent(monkeypatch)
     for _ in range(5):
         pair.deliver(recorded, to=pair.listener)
+    assert pair.listener.endpoint.drops[Drop.SUPERSEDED] == 5
+    assert spent.times == 0
+
+
+def superseded_pair() -> tuple[Pair, Pairing]:
+    """A pair that has a link, and a copy of the file with which it began."""
+    pair = make_pair()
+    copied = first_pairing(pair.publish())
+    pair.dial(copied)
+    pair.run(SECOND)
+    return pair, copied
+
+
+def refused(pair: Pair, hello: DialAttempt, source: Address) -> bytes:
+    """The cookie that the listener gives to who says `hello`."""
+    pair.deliver(hello.hello, to=pair.listener, source=source)
+    answer = pair.listener.acts(Transmit)[-1].datagrams[0]
+    found = hello.read_answer(bytes(answer))
+    assert isinstance(found, Refusal)
+    return found.cookie
+
+
+def calling(copied: Pairing, cookie: bytes = b"", who: str = "thief") -> DialAttempt:
+    entropy = seeded(f"{who} {cookie!r}")
+    return DialAttempt(Secret(entropy(32)), copied, 0, DEFAULT_LIMITS, cookie, entropy)
+
+
+def test_a_copy_that_repeats_its_cookie_is_verified_and_reported_once_however_often_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair, copied = superseded_pair()
+    again = calling(copied, refused(pair, calling(copied), STRANGER))
+    spent = Spent(monkeypatch)
+    for _ in range(5):
+        refused(pair, again, STRANGER)
     assert spent.times == 1
+    assert len(pair.listener.all(CredentialReused)) == 1
+
+
+def test_a_copy_of_the_repeated_cookie_from_elsewhere_does_not_hide_the_one_that_proves() -> None:
+    pair, copied = superseded_pair()
+    again = calling(copied, refused(pair, calling(copied), STRANGER))
+    pair.deliver(again.hello, to=pair.listener, source=Address("203.0.113.99", 9))
+    assert not pair.listener.all(CredentialReused)
+    pair.deliver(again.hello, to=pair.listener, source=STRANGER)
+    (reused,) = pair.listener.all(CredentialReused)
+    assert reused.path.remote == STRANGER
+
+
+def test_nobody_is_accused_by_an_old_hello_of_his_in_a_new_envelope() -> None:
+    """Who has the old envelope key gets a cookie, but cannot put it into another's message."""
+    pair, copied = superseded_pair()
+    recorded = next(parcel.data for parcel in pair.parcels if is_hello(parcel))
+    message, _ = open_hello(copied.newest, recorded)
+    cookie = refused(pair, calling(copied), STRANGER)
+    spliced = seal_hello(copied.newest, message, seeded("thief"), cookie)
+    sent = len(pair.listener.sent)
+    pair.deliver(spliced, to=pair.listener, source=STRANGER)
+    assert not pair.listener.all(CredentialReused)
+    assert pair.listener.endpoint.drops[Drop.HANDSHAKE] == 1
+    assert len(pair.listener.sent) == sent
+
+
+@pytest.mark.parametrize("lost", [(), (0,), (1,), (0, 1)], ids=str)
+@pytest.mark.parametrize("one_way", [10, 200, 400, 900])
+def test_a_copy_is_reported_on_slow_paths_that_lose_it_at_first(
+    one_way: int, lost: tuple[int, ...]
+) -> None:
+    """A second answer to the first HELLO is no answer to the one with the cookie."""
+    pair, copied = superseded_pair()
+    hellos = []
+
+    def network(parcel: Parcel) -> tuple[Instant, ...]:
+        if is_hello(parcel):
+            hellos.append(parcel.data)
+            firsts = [data for data in hellos if data != hellos[0]]
+            if firsts and parcel.data == firsts[0] and firsts.count(firsts[0]) - 1 in lost:
+                return ()
+        return (one_way * MILLISECOND,)
+
+    pair.network = network
+    pair.dial(copied)
+    pair.run(20 * SECOND)
+    assert len(pair.listener.all(CredentialReused)) == 1
+    assert pair.dialer.closed[-1].code is CloseCode.SUPERSEDED
+
+
+@pytest.mark.parametrize("six", [1, 10, 30], ids="IPv6 {} ms".format)
+@pytest.mark.parametrize("four", [1, 10, 30], ids="IPv4 {} ms".format)
+def test_a_copy_that_calls_over_two_families_is_reported_whichever_answers_first(
+    four: int, six: int
+) -> None:
+    pair, copied = superseded_pair()
+    here, there = Address("2001:db8::1", 1000), Address("2001:db8::2", 2000)
+    pair.also_dialer, pair.also_listener = here, there
+    pair.network = lambda parcel: ((six if ":" in parcel.to.host else four) * MILLISECOND,)
+    pair.dial(copied, via=(Path(DIALER, LISTENER), Path(here, there)))
+    pair.run(5 * SECOND)
+    assert len(pair.listener.all(CredentialReused)) == 1
+    assert pair.dialer.closed[-1].code is CloseCode.SUPERSEDED
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["that ask", "that repeat their cookie"])
+def test_a_flood_of_old_hellos_hides_no_copy(answers: bool) -> None:
+    pair, copied = superseded_pair()
+    pair.dial(copied)
+    for number in range(200):
+        hello = calling(copied, who=str(number))
+        cookie = b""
+        if answers and number < 40 and number % 4 == 0:
+            cookie = refused(pair, hello, STRANGER)
+        hello = calling(copied, cookie, who=f"again {number}")
+        pair.deliver(hello.hello, to=pair.listener, source=STRANGER)
+        pair.run(5 * MILLISECOND)
+    own = pair.dialer.endpoint.static
+    assert [reused.static for reused in pair.listener.all(CredentialReused)].count(own) == 1
+    assert pair.dialer.closed[-1].code is CloseCode.SUPERSEDED
 
 
 def test_a_cookie_of_another_address_raises_no_alarm() -> None:
@@ -444,7 +560,7 @@ def test_another_device_with_the_current_generation_is_refused_and_reported() ->
     assert pair.listener.endpoint.links == [-1]
 
 
-def test_an_envelope_of_an_old_generation_with_a_forged_message_is_dropped() -> None:
+def test_an_envelope_of_an_old_generation_with_a_forged_message_is_refused_like_any() -> None:
     pair = linked_pair()
     (superseded,) = pair.listener.pairing.superseded
     old = evolve(
@@ -455,8 +571,8 @@ def test_an_envelope_of_an_old_generation_with_a_forged_message_is_dropped() -> 
     )
     sent = len(pair.listener.sent)
     pair.deliver(seal_hello(old, bytes(96), seeded("forged")), to=pair.listener)
-    assert pair.listener.endpoint.drops[Drop.HANDSHAKE] == 1
-    assert len(pair.listener.sent) == sent
+    assert pair.listener.endpoint.drops[Drop.SUPERSEDED] == 1
+    assert len(pair.listener.sent) == sent + 1
     assert not pair.listener.all(CredentialReused)
 
 
@@ -514,4 +630,4 @@ def test_the_reply_names_the_address_from_which_the_hello_came() -> None:
         pair.deliver(hello, to=pair.listener, source=source)
         transmit = pair.listener.acts(Transmit)[-1]
         assert transmit.path.remote == source
-    assert open_hello(pair.dialer.pairing.newest, hello)
+    assert open_hello(pair.dialer.pairing.newest, hello)[0]

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from attrs import frozen
+
 from clawchat.core.credential import HINT_SIZE, Address, Credential, Superseded
 from clawchat.core.crypto.suite import (
     KEY_SIZE,
@@ -29,8 +31,11 @@ from clawchat.errors import Drop, Malformed
 
 ENVELOPE_SIZES: Final = (512, 640, 768, 896, 1024)
 SALT_SIZE: Final = 16
+LENGTH_SIZE: Final = 2
 HEAD_SIZE: Final = HINT_SIZE + SALT_SIZE
 OVERHEAD: Final = HEAD_SIZE + TAG_SIZE
+
+ANSWERED_SIZE: Final = 16  # of a HELLO's Noise message: by its ephemeral key it is told from others
 
 _NONCE: Final = bytes(NONCE_SIZE)
 _HELLO: Final = b"hello"
@@ -38,18 +43,44 @@ _REPLY: Final = b"reply"
 _REFUSAL: Final = b"\0"  # where a REPLY has the family of an address
 
 
-def seal_hello(credential: Credential, message: bytes, entropy: Entropy) -> bytes:
-    """The dialer's datagram. Raises `ValueError` when `message` does not fit."""
-    return _seal(credential, _HELLO, _measured(message), entropy)
+@frozen
+class Refusal:
+    """The listener has seen a newer generation; `cookie` lets us prove that we are no replay.
+
+    `answered` is the beginning of the Noise message that it answers.
+    """
+
+    answered: bytes
+    cookie: bytes
 
 
-def open_hello(credential: Credential | Superseded, datagram: bytes) -> bytes:
-    """The Noise message in a dialer's datagram.
+def seal_hello(
+    credential: Credential, message: bytes, entropy: Entropy, cookie: bytes = b""
+) -> bytes:
+    """The dialer's datagram; `cookie` as a REFUSAL gave it.
+
+    It stands in the Noise message as well, which proves who repeats it. Here the listener sees,
+    before any public-key operation, that it is not spoken to by a recording.
+
+    Raises `ValueError` when `message` does not fit.
+    """
+    repeated = _measured(cookie) if cookie else b""
+    return _seal(credential, _HELLO, _measured(message) + repeated, entropy)
+
+
+def open_hello(credential: Credential | Superseded, datagram: bytes) -> tuple[bytes, bytes]:
+    """The Noise message in a dialer's datagram, and the cookie beside it, empty if there is none.
 
     Raises `Malformed`: ENVELOPE when it does not open, MALFORMED_ENVELOPE when its inside is
     wrong.
     """
-    return _message(_open(credential.envelope_key, _HELLO, datagram), 0)
+    inside = _open(credential.envelope_key, _HELLO, datagram)
+    message, at = _take(inside, 0)
+    cookie = b""
+    if len(inside) - at >= LENGTH_SIZE:
+        cookie, at = _take(inside, at)
+    _end(inside, at)
+    return message, _usable(cookie)
 
 
 def seal_reply(
@@ -62,27 +93,30 @@ def seal_reply(
     return _seal(credential, _REPLY, encode_address(observed) + _measured(message), entropy)
 
 
-def seal_refusal(credential: Superseded, cookie: bytes, entropy: Entropy) -> bytes:
+def seal_refusal(credential: Superseded, message: bytes, cookie: bytes, entropy: Entropy) -> bytes:
     """The listener's datagram to a HELLO of a generation that was already replaced.
 
-    `cookie` has at most 64 bytes; the dialer repeats it to show that it is no replay.
+    `message` is the Noise message in it. `cookie` has at most 64 bytes; the dialer repeats it to
+    show that it is no replay.
     """
-    return _seal(credential, _REPLY, _REFUSAL + _measured(cookie), entropy)
+    answered = message[:ANSWERED_SIZE].ljust(ANSWERED_SIZE, b"\0")
+    return _seal(credential, _REPLY, _REFUSAL + answered + _measured(cookie), entropy)
 
 
-def open_reply(credential: Credential, datagram: bytes) -> tuple[Address | None, bytes]:
-    """From where the listener saw us come, and its Noise message; a refusal's cookie after None.
+def open_reply(credential: Credential, datagram: bytes) -> tuple[Address, bytes] | Refusal:
+    """From where the listener saw us come, and its Noise message; or that it refuses.
 
     Raises as `open_hello`.
     """
     inside = _open(credential.envelope_key, _REPLY, datagram)
     if inside[:1] == _REFUSAL:
-        cookie = _message(inside, 1)
-        if len(cookie) > COOKIE_SIZE_MAX:
-            raise Malformed(Drop.MALFORMED_ENVELOPE)
-        return None, cookie
+        cookie, at = _take(inside, 1 + ANSWERED_SIZE)
+        _end(inside, at)
+        return Refusal(inside[1 : 1 + ANSWERED_SIZE], _usable(cookie))
     observed, at = decode_address(inside, 0, Drop.MALFORMED_ENVELOPE)
-    return observed, _message(inside, at)
+    message, at = _take(inside, at)
+    _end(inside, at)
+    return observed, message
 
 
 def _seal(
@@ -117,13 +151,25 @@ def _key(envelope_key: Secret, salt: bytes, direction: bytes) -> bytearray:
     return derive(salt, envelope_key.view(), direction, KEY_SIZE)
 
 
-def _measured(message: bytes) -> bytes:
-    return len(message).to_bytes(2, "big") + message
+def _measured(content: bytes) -> bytes:
+    return len(content).to_bytes(LENGTH_SIZE, "big") + content
 
 
-def _message(inside: bytes, at: int) -> bytes:
-    start = at + 2
+def _take(inside: bytes, at: int) -> tuple[bytes, int]:
+    """What `_measured` put there, and where it ends."""
+    start = at + LENGTH_SIZE
     end = start + int.from_bytes(inside[at:start], "big")
-    if end > len(inside) or inside[end:].strip(b"\0"):
+    if end > len(inside):
         raise Malformed(Drop.MALFORMED_ENVELOPE)
-    return inside[start:end]
+    return inside[start:end], end
+
+
+def _end(inside: bytes, at: int) -> None:
+    if inside[at:].strip(b"\0"):
+        raise Malformed(Drop.MALFORMED_ENVELOPE)
+
+
+def _usable(cookie: bytes) -> bytes:
+    if len(cookie) > COOKIE_SIZE_MAX:
+        raise Malformed(Drop.MALFORMED_ENVELOPE)
+    return cookie

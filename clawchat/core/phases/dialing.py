@@ -130,6 +130,7 @@ def repeat_hello(dialing: Dialing, event: Signal) -> None:
 
 def try_the_other(dialing: Dialing, event: Signal) -> None:
     dialing.turn = 1 - dialing.turn
+    dialing.cookie = b""  # it was for the one before
     _start(dialing, event)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clawchat.core.credential import Address, Superseded
 from clawchat.core.crypto import envelope, suite
-from clawchat.core.crypto.envelope import ENVELOPE_SIZES
+from clawchat.core.crypto.envelope import ENVELOPE_SIZES, Refusal
 from clawchat.core.crypto.schedule import derive_credential
 from clawchat.core.crypto.suite import aead_seal, expand, extract
 from clawchat.core.events import Buffer
@@ -43,8 +43,14 @@ def test_a_hello_survives(message: bytes) -> None:
     datagram = envelope.seal_hello(CREDENTIAL, message, os.urandom)
     assert len(datagram) in ENVELOPE_SIZES
     assert datagram[:16] == CREDENTIAL.hint
-    assert envelope.open_hello(CREDENTIAL, datagram) == message
-    assert envelope.open_hello(OLD, datagram) == message
+    assert envelope.open_hello(CREDENTIAL, datagram) == (message, b"")
+    assert envelope.open_hello(OLD, datagram) == (message, b"")
+
+
+@given(messages, st.binary(min_size=1, max_size=64))
+def test_a_cookie_stands_beside_the_message_of_a_hello(message: bytes, cookie: bytes) -> None:
+    datagram = envelope.seal_hello(CREDENTIAL, message[:800], os.urandom, cookie)
+    assert envelope.open_hello(OLD, datagram) == (message[:800], cookie)
 
 
 @given(addresses, messages)
@@ -58,18 +64,20 @@ def test_a_reply_survives_and_tells_where_the_hello_came_from(
 
 @given(st.binary(max_size=64))
 def test_a_refusal_gives_a_cookie_and_no_address(cookie: bytes) -> None:
-    datagram = envelope.seal_refusal(OLD, cookie, os.urandom)
-    assert envelope.open_reply(CREDENTIAL, datagram) == (None, cookie)
+    datagram = envelope.seal_refusal(OLD, bytes(range(96)), cookie, os.urandom)
+    assert envelope.open_reply(CREDENTIAL, datagram) == Refusal(bytes(range(16)), cookie)
 
 
 def test_the_longest_cookie_has_64_bytes() -> None:
-    datagram = envelope.seal_refusal(OLD, bytes(64), os.urandom)
-    assert envelope.open_reply(CREDENTIAL, datagram) == (None, bytes(64))
+    datagram = envelope.seal_refusal(OLD, bytes(96), bytes(64), os.urandom)
+    assert envelope.open_reply(CREDENTIAL, datagram) == Refusal(bytes(16), bytes(64))
 
 
 def test_a_refusal_with_a_cookie_that_could_not_be_repeated_is_malformed() -> None:
-    datagram = envelope.seal_refusal(OLD, bytes(65), os.urandom)
+    datagram = envelope.seal_refusal(OLD, bytes(96), bytes(65), os.urandom)
     assert drop_of(datagram) is Drop.MALFORMED_ENVELOPE
+    datagram = envelope.seal_hello(CREDENTIAL, bytes(96), os.urandom, bytes(65))
+    assert drop_of(datagram, hello=True) is Drop.MALFORMED_ENVELOPE
 
 
 def test_every_size_that_fits_is_used() -> None:
@@ -90,7 +98,9 @@ def test_a_message_too_long_for_the_largest_envelope_is_not_written() -> None:
     longest = 1024 - 48 - 2
     datagram = envelope.seal_hello(CREDENTIAL, bytes(longest), os.urandom)
     assert len(datagram) == 1024
-    assert envelope.open_hello(CREDENTIAL, datagram) == bytes(longest)
+    assert envelope.open_hello(CREDENTIAL, datagram) == (bytes(longest), b"")
+    almost = envelope.seal_hello(CREDENTIAL, bytes(longest - 1), os.urandom)
+    assert envelope.open_hello(CREDENTIAL, almost) == (bytes(longest - 1), b"")
     with pytest.raises(ValueError, match="too long"):
         envelope.seal_hello(CREDENTIAL, bytes(longest + 1), os.urandom)
 
@@ -161,7 +171,7 @@ def test_the_key_of_an_envelope_is_wiped_once_it_was_used(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(envelope, "derive", derive)
     datagram = envelope.seal_hello(CREDENTIAL, b"hello", os.urandom)
-    assert envelope.open_hello(CREDENTIAL, datagram) == b"hello"
+    assert envelope.open_hello(CREDENTIAL, datagram) == (b"hello", b"")
     assert drop_of(datagram) is Drop.ENVELOPE
     assert keys == [bytes(32)] * 3
 
