@@ -51,9 +51,11 @@ OURS: Final = Address("10.0.0.1", 1000)
 """Where the endpoint is, whichever side it plays."""
 THEIRS: Final = Address("10.0.0.2", 2000)
 """Where the puppet is at first."""
+FIRST: Final = Path(OURS, THEIRS)
+"""The path of the handshake, as the endpoint sees it."""
 STEP: Final = 10 * MILLISECOND  # one way through the network
 UNIX_NS: Final = 1_800_000_000 * SECOND
-PATH_IDS_TRIED: Final = 64  # ids under which a puppet recognises the endpoint's packets
+PATH_IDS_AHEAD: Final = 64  # ids beyond the highest under which a puppet knows packets
 
 
 @define
@@ -70,14 +72,15 @@ class Dice:
 
 @frozen
 class Heard:
-    """A packet of the endpoint, opened. `to`: where it was sent."""
+    """A packet of the endpoint, opened. It left on `path` at `at`."""
 
     number: int
     epoch: int
     path_id: int
     payload: bytes
-    to: Address
+    path: Path
     size: int
+    at: Instant
 
     @property
     def frames(self) -> list[frames.Frame]:
@@ -101,6 +104,7 @@ class Puppet:
     private: XWingPrivate | None = None  # of an offer that was not answered yet
     offered: bytes = b""
     control_sent: int = 0  # bytes on our control stream
+    path_ids: int = PATH_IDS_AHEAD  # ids under which the endpoint's packets are recognised
     _cids: dict[bytes, tuple[int, int]] = field(factory=dict)
 
     @classmethod
@@ -116,8 +120,15 @@ class Puppet:
         """Take the keys of an epoch."""
         keys = self.epochs[epoch] = EpochKeys(root, epoch, self.dialer)
         self.roots[epoch] = root
-        for path_id in range(PATH_IDS_TRIED):
+        for path_id in range(self.path_ids):
             self._cids[keys.open.cid(path_id)] = epoch, path_id
+
+    def _look_ahead(self, highest: int) -> None:
+        """A path id came: those that may follow it are recognised as well."""
+        start, self.path_ids = self.path_ids, max(self.path_ids, highest + PATH_IDS_AHEAD // 2)
+        for path_id in range(start, self.path_ids):
+            for epoch, keys in self.epochs.items():
+                self._cids[keys.open.cid(path_id)] = epoch, path_id
 
     def seal(
         self,
@@ -135,7 +146,7 @@ class Puppet:
         (datagram,) = keys.seal.seal(path_id, number, [payload])
         return datagram
 
-    def open(self, datagram: bytes, to: Address = THEIRS) -> Heard | None:
+    def open(self, datagram: bytes, path: Path = FIRST, now: Instant = 0) -> Heard | None:
         """What the endpoint said, noted in `heard`; None for what no key of ours opens."""
         found = self._cids.get(datagram[:CID_SIZE])
         if found is not None:
@@ -144,8 +155,9 @@ class Puppet:
             (opened,) = keys.open(path_id, datagram[:CID_SIZE], [datagram], self.largest)
             if opened is not None:
                 self.largest = max(self.largest, opened[0])
-                heard = Heard(opened[0], epoch, path_id, opened[1], to, len(datagram))
+                heard = Heard(opened[0], epoch, path_id, opened[1], path, len(datagram), now)
                 self.heard.append(heard)
+                self._look_ahead(path_id)
                 return heard
         self.unread.append(datagram)
         return None
@@ -238,9 +250,11 @@ class Linked:
         self.endpoint.handle(event, self.now)
         return self.flush()
 
-    def hear(self, datagram: bytes, source: Address = THEIRS) -> list[Action]:
-        """A datagram reaches the endpoint."""
-        return self.do(DatagramReceived(Path(OURS, source), datagram))
+    def hear(
+        self, datagram: bytes, source: Address = THEIRS, local: Address = OURS
+    ) -> list[Action]:
+        """A datagram reaches the endpoint, at one of its sockets."""
+        return self.do(DatagramReceived(Path(local, source), datagram))
 
     def wait(self, ns: Instant, looks_max: int = 10_000) -> list[Action]:
         """Let time go by; the endpoint looks at the clock when it asked to."""
@@ -264,7 +278,7 @@ class Linked:
                 match action:
                     case Transmit(path, datagrams):
                         for datagram in datagrams:
-                            self.puppet.open(datagram, path.remote)
+                            self.puppet.open(datagram, path, self.now)
                     case Persist(link, ticket, pairing) if self.persists:
                         self.kept[pairing.file_id] = pairing
                         self.endpoint.handle(Persisted(link, ticket), self.now)
@@ -299,8 +313,7 @@ def puppet_dials(
     (content,) = [a.content for a in endpoint.actions(0) if isinstance(a, Publish)]
     pairing, dice = first_pairing(content), Dice(seed)
     attempt = DialAttempt(Secret(dice(32)), pairing, 0, limits, b"", dice)
-    path = Path(OURS, THEIRS)
-    endpoint.handle(DatagramReceived(path, attempt.hello), 0)
+    endpoint.handle(DatagramReceived(FIRST, attempt.hello), 0)
     (reply,) = [a.datagrams[0] for a in endpoint.actions(0) if isinstance(a, Transmit)]
     found = attempt.read_answer(reply)
     assert isinstance(found, tuple)
@@ -336,8 +349,7 @@ def puppet_listens(
     endpoint = Endpoint(
         config, now=0, unix_ns=UNIX_NS, entropy=Dice(seed + b" endpoint"), trace=trace
     )
-    path = Path(OURS, THEIRS)
-    endpoint.handle(Dial(1, pairing, (path,)), 0)
+    endpoint.handle(Dial(1, pairing, (FIRST,)), 0)
     (hello,) = [a.datagrams[0] for a in endpoint.actions(0) if isinstance(a, Transmit)]
     agreement, reply = answered(identity, ours, first, hello, limits, dice)
     linked = Linked(endpoint, Puppet.of(agreement, dice), 1, pairing, reply, STEP)

@@ -601,7 +601,7 @@ class Session:
                         unsaid = list(self.said.gaps(low, high + 1))
                         assert not unsaid, "an ACK of what was not sent"
                 case frames.PathChallenge(token):
-                    self.tokens[token] = heard.to
+                    self.tokens[token] = heard.path.remote
                 case frames.PathResponse(token):
                     assert token in self.challenges
                 case frames.Close(code, _):

@@ -311,8 +311,11 @@ class Link:
         self._fire_life(established.HandshakeFailed(now, code, text), now)
 
     def forget(self) -> None:
-        """Wipe a handshake that never became a link."""
+        """Nothing is left to be said: wipe what is left, and give the sockets back."""
         self._bury()
+        upkeep, self._upkeep = self._upkeep, None
+        if upkeep is not None:
+            upkeep.ports.close()
 
     # --- arriving -----------------------------------------------------------------------------
 
@@ -396,12 +399,14 @@ class Link:
     def _follow(self, facts: Facts, now: Instant) -> None:
         """Go where the peer is."""
         roaming, ports = self.upkeep.roaming, self.upkeep.ports
+        if facts.validated is not None and ports.is_met:
+            roaming.found()
+            ports.heard(now)
+            return
         moved = roaming.follow(facts, now, gently=ports.is_following)
         if moved is not None:
             self._notify(moved)
             ports.met(now)
-        if facts.validated is not None:
-            ports.heard(now)
 
     def _take_close(self, frame: Close, now: Instant) -> None:
         try:
@@ -525,10 +530,8 @@ class Link:
         transport, self.transport = self.transport, None
         if transport is not None:
             transport.epochs.wipe()
-        upkeep, self._upkeep = self._upkeep, None
-        if upkeep is not None:
-            upkeep.ratchet.wipe()
-            upkeep.ports.close()
+        if self._upkeep is not None:
+            self._upkeep.ratchet.wipe()
 
     # --- leaving ------------------------------------------------------------------------------
 

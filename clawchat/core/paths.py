@@ -174,10 +174,13 @@ class Paths:
     # --- which there are ----------------------------------------------------------------------
 
     def forget(self, is_of_no_use: Callable[[Way], bool]) -> None:
-        """Such ways are challenged no more; never the one in use."""
-        for way in self:
-            if way is not self.active and is_of_no_use(way):
-                del self._ways[way.path]
+        """Such ways are neither challenged nor answered any more; never the one in use."""
+        gone = [way for way in self if way is not self.active and is_of_no_use(way)]
+        for way in gone:
+            del self._ways[way.path]
+            self._asking.pop(way, None)
+        kept = [answer for answer in self._answers if answer[0] not in gone]
+        self._answers = deque(kept, maxlen=CHALLENGES_MAX)
 
     def use(self, way: Way) -> None:
         """Data goes this way from now on."""

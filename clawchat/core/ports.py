@@ -142,6 +142,8 @@ class Ports:
 
     def opened(self, local: Address, candidates: tuple[Address, ...], now: Instant) -> None:
         """The driver has the socket; one that is not wanted any more is given back."""
+        if local in self._held:
+            return  # it was said before
         if not self._is_wanted(local):
             self._registry.out.append(ClosePort(self._link, local))
             return
@@ -206,10 +208,14 @@ class Ports:
         """Whether it leads to a port that the peer has left or never came to."""
         return way.path.remote.host == self._transport.path.remote.host
 
+    @property
+    def is_met(self) -> bool:
+        """Whether the peer answered a challenge from the new socket."""
+        return self.move.phase is rotating_ports.Phase.MOVING and self._proved is not None
+
     def heard(self, now: Instant) -> None:
-        """A challenge was answered: ours, on the new path?"""
-        if self.move.phase is rotating_ports.Phase.MOVING and self._proved is not None:
-            self._fire(rotating_ports.MoveProved(now), now)
+        """It just did."""
+        self._fire(rotating_ports.MoveProved(now), now)
 
     @property
     def _proved(self) -> Way | None:
@@ -316,7 +322,7 @@ class Ports:
 
     def _close(self, local: Address) -> None:
         self._held.pop(local, None)
-        self._transport.whereabouts.between.pop(local, None)
+        self._transport.whereabouts.left(local)
         self._transport.paths.forget(lambda way: way.path.local == local)
         self._left(local, self._local)
         self._registry.out.append(ClosePort(self._link, local))

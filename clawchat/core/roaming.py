@@ -196,6 +196,10 @@ class Roaming:
 
     # --- moving -------------------------------------------------------------------------------
 
+    def found(self) -> None:
+        """The peer is where we wanted it: there is nothing to look for."""
+        self._searching = False
+
     def left_port(self, local: Address, instead: Address) -> None:
         """A socket of ours is about to be closed; what was tried from it is tried from another."""
         self.candidates = moved_local(self.candidates, local, instead)

@@ -72,6 +72,13 @@ class Whereabouts:
             self._paths.ask(way)
         return way
 
+    def left(self, local: Address) -> None:
+        """A socket of ours is about to be closed: nobody is looked for from there any more."""
+        self.between.pop(local, None)
+        trial = self._outbound.trial
+        if trial is not None and trial.way.path.local == local:
+            self._outbound.trial = None
+
     def _is_ours(self, path: Path) -> bool:
         """Whether the peer comes that way only because of a move of ours."""
         if path.local not in self.between:

@@ -318,6 +318,8 @@ class Pair:
                 pass
 
     def _send(self, side: Side, action: Transmit) -> None:
+        if not self._has(side, action.path.local):
+            return  # its socket is gone: lost on the way, as in a real driver
         for data in action.datagrams:
             parcel = Parcel(action.path.local, action.path.remote, data)
             self.parcels.append(parcel)
@@ -383,9 +385,12 @@ class Pair:
     def _arrive(self) -> None:
         _, _, parcel = heappop(self._flying)
         for side in self.sides:
-            also = self.also_dialer if side is self.dialer else self.also_listener
-            if parcel.to in (side.address, also, *side.sockets) and side is not self.asleep:
+            if self._has(side, parcel.to) and side is not self.asleep:
                 self.do(side, DatagramReceived(Path(parcel.to, parcel.source), parcel.data))
+
+    def _has(self, side: Side, local: Address) -> bool:
+        also = self.also_dialer if side is self.dialer else self.also_listener
+        return local in (side.address, also, *side.sockets)
 
     def _finish_writing(self) -> None:
         _, _, side, outcome, pairing = heappop(self._writing)

@@ -6,6 +6,7 @@ The rows have their scenarios in `tests/scenarios/test_rows.py`; what NATs make 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import shake_256
 from itertools import pairwise
 
@@ -15,6 +16,9 @@ from clawchat.core.actions import ClosePort, OpenPort, PathChanged, PortKept, Po
 from clawchat.core.credential import Address, Path
 from clawchat.core.events import (
     Close,
+    DatagramReceived,
+    DeclareCompromised,
+    Disturbed,
     PortOpened,
     PortRefused,
     RotatePort,
@@ -25,8 +29,10 @@ from clawchat.core.events import (
 from clawchat.core.instant import HOUR, MINUTE, SECOND
 from clawchat.core.phases import following_ports, rotating_ports
 from clawchat.core.ports import LOST, Ports
+from clawchat.core.wire import frames
 from clawchat.core.wire.control import PortRotate
-from clawchat.errors import CloseCode, UnknownLink
+from clawchat.errors import CloseCode, CompromiseReason, UnknownLink
+from fuzz.puppet import OURS, THEIRS, Linked, puppet_dials, puppet_listens
 from tests.core.pair import (
     DIALER,
     LISTENER,
@@ -235,6 +241,97 @@ def test_a_socket_that_comes_too_late_or_unasked_is_given_back() -> None:
     assert pair.dialer.acts(ClosePort) == [ClosePort(1, unasked)]
     pair.do(pair.dialer, PortRefused(1, unasked))
     assert not pair.dialer.all(PortKept)
+
+
+def test_a_socket_that_is_told_of_twice_is_kept() -> None:
+    pair = linked_pair()
+    local = moves(pair, pair.dialer)
+    pair.do(pair.dialer, PortOpened(1, local))
+    assert not pair.dialer.acts(ClosePort)
+
+
+def test_a_path_that_is_given_up_is_challenged_no_more() -> None:
+    """Time may come late: the next challenge and the end of the wait at once."""
+    pair = linked_pair()
+    pair.network = losing(to_or_from_a_new_port)
+    pair.do(pair.dialer, RotatePort(1))
+    pair.asleep = pair.dialer
+    pair.run(MINUTE)
+    pair.asleep = None
+    began = len(pair.dialer.did)
+    pair.run(SECOND)
+    (gone,) = pair.dialer.acts(ClosePort)
+    late = [action for _, action in pair.dialer.did[began:] if isinstance(action, Transmit)]
+    assert late
+    assert all(action.path.local != gone.local for action in late)
+
+
+@pytest.mark.parametrize("make", [puppet_dials, puppet_listens])
+def test_what_the_peer_asks_at_a_port_that_is_given_up_is_not_answered(
+    make: Callable[[], Linked],
+) -> None:
+    linked = make()
+    linked.do(RotatePort(linked.link))
+    (wanted,) = [action.local for action in linked.did if isinstance(action, OpenPort)]
+    linked.do(PortOpened(linked.link, wanted))
+    asking = linked.puppet.seal(frames.encode_path_challenge(b"whereami"))
+    linked.endpoint.handle(DatagramReceived(Path(wanted, THEIRS), asking), linked.now)
+    linked.endpoint.advance(linked.now + MINUTE)
+    linked.now += MINUTE
+    actions = linked.flush()
+    assert ClosePort(linked.link, wanted) in actions
+    assert not [a for a in actions if isinstance(a, Transmit) and a.path.local == wanted]
+
+
+def test_no_copies_leave_from_a_port_that_was_given_up() -> None:
+    """The peer was heard from elsewhere, at the old port, just before that was closed."""
+    linked = puppet_dials()
+    linked.do(RotatePort(linked.link))
+    (wanted,) = [action.local for action in linked.did if isinstance(action, OpenPort)]
+    linked.do(PortOpened(linked.link, wanted))
+    (token,) = [
+        frame.token
+        for heard in linked.puppet.heard
+        for frame in heard.frames
+        if isinstance(frame, frames.PathChallenge)
+    ]
+    puppet = linked.puppet
+    linked.hear(puppet.seal(frames.encode_path_response(token)), THEIRS, wanted)
+    for number in range(31):  # probes, which leave it open where the peer is
+        linked.wait(SECOND)
+        if number < 29:
+            linked.hear(puppet.seal(frames.PING + frames.padding(1000)), STRANGER, OURS)
+        seen = frames.encode_ack([(puppet.largest, puppet.largest)], 0)
+        asked = frames.encode_path_challenge(bytes((number,)) * 8)
+        linked.hear(puppet.seal(asked + seen), THEIRS, wanted)
+    assert ClosePort(linked.link, OURS) in linked.did
+    linked.did.clear()
+    linked.do(Write(linked.link, BULK | 1, b"after"))
+    assert {a.path.local for a in linked.did if isinstance(a, Transmit)} == {wanted}
+
+
+def test_a_network_that_changes_while_a_port_does_leaves_no_port_open() -> None:
+    pair = linked_pair()
+    pair.do(pair.dialer, RotatePort(1))
+    pair.do(pair.dialer, Disturbed(1))
+    pair.run(MINUTE)
+    (moved,) = pair.dialer.all(PortRotated)
+    assert [change.path.local for change in pair.dialer.all(PathChanged)] == [moved.local]
+    assert pair.dialer.acts(ClosePort) == [ClosePort(1, DIALER)]
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_side_that_has_moved_obeys_a_declaration_aloud(name: str) -> None:
+    """Its answers leave from the new port, which stays open until the last of them."""
+    pair = linked_pair()
+    side: Side = getattr(pair, name)
+    (other,) = (one for one in pair.sides if one is not side)
+    local = moves(pair, side)
+    pair.do(other, DeclareCompromised(other.pairing.file_id, CompromiseReason.USER, False))
+    pair.run(SECOND)
+    assert [receipt.confirmed for receipt in other.receipts] == [True]
+    pair.run(MINUTE)
+    assert local in [action.local for action in side.acts(ClosePort)]
 
 
 def test_after_a_move_a_search_begins_from_the_new_port_alone() -> None:
