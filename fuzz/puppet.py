@@ -15,6 +15,7 @@ Left to others: what is said (fuzz targets, tests of hostile peers), what must h
 
 from __future__ import annotations
 
+from functools import cached_property
 from hashlib import shake_256
 from typing import Final
 
@@ -70,7 +71,7 @@ class Dice:
         return shake_256(self.seed + self.count.to_bytes(8, "big")).digest(size)
 
 
-@frozen
+@frozen(slots=False)
 class Heard:
     """A packet of the endpoint, opened. It left on `path` at `at`."""
 
@@ -82,7 +83,7 @@ class Heard:
     size: int
     at: Instant
 
-    @property
+    @cached_property
     def frames(self) -> list[frames.Frame]:
         """Raises `Malformed`, which would be the endpoint's fault."""
         return frames.parse_frames(self.payload)

@@ -5,8 +5,6 @@ python -m fuzz.seeds
 
 from __future__ import annotations
 
-from hashlib import shake_256
-
 from clawchat.core.actions import BootstrapContent
 from clawchat.core.credential import Address, Pairing, Superseded
 from clawchat.core.crypto.bootstrap import seal_bootstrap
@@ -31,6 +29,7 @@ from clawchat.drivers.store import _from_entry as from_entry
 from fuzz import (
     fuzz_bootstrap,
     fuzz_dialer,
+    fuzz_endpoint,
     fuzz_envelope,
     fuzz_handshake,
     fuzz_listener,
@@ -221,38 +220,11 @@ def texts() -> list[bytes]:
     ]
 
 
-def endpoint() -> list[bytes]:
-    """Programs: how far the pair is, then steps; see `fuzz_endpoint.STEPS`."""
-    wait, late, linked = b"\0\3", b"\0\5", b"\2"
-    write = b"\1\1\0\0\6\4data\1"
-    rotate, close = b"\1\1\6\0\0", b"\1\1\7\0\0\3bye"
-    lies = b"".join(b"\2\1" + bytes((len(lie),)) + lie for lie in (b"\1", b"\x1a12345678", b""))
-    noise = b"".join(b"\3\0" + bytes((kind, 8)) + b"whatever" + b"\1" for kind in range(4))
-    changed = b"\4\1\2\2" + b"\4\3\7\0" + b"\4\5\1\1"
-    crash = b"\x0b\0\1" + wait + b"\x0d\1" + b"\1\1\x08\0\0" + wait
-    weather = b"".join(b"\7" + bytes((kind,)) + write + wait for kind in range(7))
-    return [
-        b"\0" + noise,
-        b"\1" + wait + changed + late,
-        linked + write + wait + rotate + wait + close + wait,
-        linked + lies + wait,
-        linked + noise + changed + b"\5\1\0\1" + b"\6\0\1\2\3\4\1",
-        b"\3" + crash + late,
-        linked + crash + write + late,
-        linked + weather,
-        linked + write + b"\x0c\x09" + late,
-        linked + b"\x08\0\4\x24\0\x24\0" + wait + b"\x08\1\2\x20\0" + wait,
-        linked + b"".join(b"\x0e\1\0" + bytes((kind, 6, 8)) + b"\2xy" for kind in range(10)) + wait,
-        linked + b"".join(b"\x0e\0\2" + bytes((kind, 7, 3, kind, 11, 5)) for kind in range(10)),
-        *(shake_256(bytes((number,))).digest(24 + 32 * number) for number in range(6)),
-    ]
-
-
 MAKERS = {
     "bootstrap": bootstrap,
     "control": control,
     "dialer": fuzz_dialer.examples,
-    "endpoint": endpoint,
+    "endpoint": fuzz_endpoint.examples,
     "envelope": envelope,
     "frames": payloads,
     "handshake": fuzz_handshake.examples,

@@ -8,10 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clawchat.core.actions import ClosePort, OpenPort
+from clawchat.core.config import OVERLAP_LASTS
+from clawchat.core.credential import Address, Path
+from clawchat.core.crypto.packets import OVERHEAD
+from clawchat.core.recovery.bbr import Bbr
+from clawchat.core.recovery.congestion import NewReno
+from clawchat.core.streams.beat import BEAT, CELL, STEP_MIN
+from clawchat.core.wire import frames
+from fuzz.observer import Observer
 from fuzz.program import BLOB, BYTE, NUMBER, Grammar, Op
-from fuzz.puppet import puppet_dials
-from fuzz.session import GRAMMAR, LIMITS, begun, examples
+from fuzz.puppet import FIRST, OURS, Heard, puppet_dials
+from fuzz.session import GRAMMAR, LIMITS, STAGES, begun, examples, other_words, run
 from fuzz.snapshot import Snapshot
+from fuzz.sockets import Sockets
 
 SMALL = Grammar(head=(BYTE,), ops=(Op("stop"), Op("say", NUMBER, BLOB), Op("wait", BYTE)))
 
@@ -85,13 +95,25 @@ def test_two_worlds_from_one_snapshot_do_the_same() -> None:
 
 
 @pytest.mark.parametrize("dialer", [True, False])
-@pytest.mark.parametrize("stage", range(8))
+@pytest.mark.parametrize("stage", range(len(STAGES) + 1))
 def test_a_session_begins_at_its_stage(stage: int, dialer: bool) -> None:
     phases = {3: "LIVE", 4: "SUSPECT", 5: "SUSPECT" if dialer else "ASLEEP", 6: "CLOSING"}
     link = begun(dialer, stage).link()
     assert link is not None
     assert link.life.phase.name == phases.get(stage, "LIVE" if stage or dialer else "STARTING")
     assert (link.undoing is not None) == (stage == 7)
+    if link.usable and stage:
+        ports, beat = link.upkeep.ports, link.data_plane().cells.beat
+        assert ports.move.phase.name == {8: "MOVING", 9: "OVERLAPPING"}.get(stage, "STEADY")
+        assert ports.is_following == (stage == 10)
+        assert (beat.at is not None) == (stage == 11)
+
+
+@pytest.mark.parametrize(("byte", "controller"), [(0, Bbr), (1, NewReno)])
+def test_a_byte_chooses_the_congestion_controller(byte: int, controller: type[object]) -> None:
+    link = begun(False, 2, byte).link()
+    assert link is not None
+    assert type(link.data_plane().recovery.congestion) is controller
 
 
 def test_a_model_notices_bytes_that_nobody_sent() -> None:
@@ -101,3 +123,85 @@ def test_a_model_notices_bytes_that_nobody_sent() -> None:
     session.reached[4] = LIMITS.max_stream
     with pytest.raises(AssertionError, match="other bytes"):
         session.on_data(4, b"not the pattern", end=False)
+
+
+def test_a_model_notices_what_leaves_from_a_socket_that_is_closed() -> None:
+    sockets = Sockets()
+    sockets.send(FIRST)
+    sockets.close(ClosePort(1, OURS))
+    with pytest.raises(AssertionError, match="closed"):
+        sockets.send(FIRST)
+    with pytest.raises(AssertionError, match="given back twice"):
+        sockets.close(ClosePort(1, OURS))
+
+
+def test_a_model_notices_a_port_that_the_link_had_lately_and_one_that_is_left_over() -> None:
+    sockets = Sockets()
+    first, second, local = (Address(OURS.host, port) for port in (50_000, 50_001, 50_002))
+    for one in (first, second, local):
+        sockets.ask(OpenPort(1, one))
+        sockets.lend(one, ())
+    with pytest.raises(AssertionError, match="left over"):
+        sockets.look(0, over=False, gone=False)
+    sockets.move(local, 0)
+    with pytest.raises(AssertionError, match="lately"):
+        sockets.ask(OpenPort(1, local))
+    sockets.drop(first)
+    with pytest.raises(AssertionError, match="old port"):
+        sockets.look(OVERLAP_LASTS, over=False, gone=False)
+
+
+def heard(payload: bytes, *, path_id: int = 0, path: Path = FIRST, at: int = 0) -> Heard:
+    return Heard(0, 0, path_id, payload, path, len(payload) + OVERHEAD, at)
+
+
+def test_a_model_notices_path_ids_that_the_peer_cannot_read() -> None:
+    sockets, elsewhere = Sockets(), Path(OURS, Address("10.0.3.1", 1))
+    probe = frames.encode_path_challenge(b"12345678")
+    sockets.hear(heard(probe, path_id=3, path=elsewhere))
+    with pytest.raises(AssertionError, match="cannot know"):
+        sockets.hear(heard(probe, path_id=4, path=elsewhere))
+    assert sockets.answer_reaches(b"12345678") == elsewhere.remote
+    sockets.hear(heard(probe, path_id=6, path=elsewhere))
+    with pytest.raises(AssertionError, match="on another"):
+        sockets.hear(heard(probe, path_id=0, path=elsewhere))
+
+
+def cell(*said: bytes, at: int = 0) -> Heard:
+    payload = frames.PING + b"".join(said)
+    return heard(payload + frames.padding(CELL - OVERHEAD - len(payload)), at=at)
+
+
+def test_an_observer_notices_what_a_shaped_stream_says_outside_its_cells() -> None:
+    observer = Observer({4})
+    word, other = (frames.encode_stream(n, 0, b"a word", fin=False) for n in (4, 8))
+    observer.hear(heard(other))
+    observer.hear(cell(word))
+    for wrong in (heard(frames.PING + word), cell(word, other)):
+        with pytest.raises(AssertionError, match="outside its cells"):
+            observer.hear(wrong)
+
+
+def test_an_observer_notices_a_burst_that_ends_anywhere_and_a_beat_that_is_not_kept() -> None:
+    observer = Observer()
+    for number in range(STEP_MIN - 1):
+        observer.hear(cell(at=number * BEAT))
+    with pytest.raises(AssertionError, match="ladder"):
+        observer.rest()
+    observer.keeps_the_beat(0)
+    observer.hear(cell(at=STEP_MIN * BEAT))
+    observer.rest()
+    with pytest.raises(AssertionError, match="between two cells"):
+        observer.keeps_the_beat(0)
+
+
+def test_other_words_that_show_are_noticed() -> None:
+    """Words that are not shaped do show."""
+    plainly = GRAMMAR.read(GRAMMAR.program((1, 0), ("write", 1, 40, 0), ("wait", 3)))[1]
+    shaped = GRAMMAR.read(GRAMMAR.program((1, 0), ("shaped", 1, 40, 0), ("listen", 30)))[1]
+    said = begun(dialer=True, stage=1)
+    run(said, shaped)
+    assert said.says_little
+    other_words(said, begun(dialer=True, stage=1), shaped)
+    with pytest.raises(AssertionError, match="shows"):
+        other_words(said, begun(dialer=True, stage=1), plainly)

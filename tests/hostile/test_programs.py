@@ -54,12 +54,13 @@ def ends(played: session.Session, *, dialer: bool) -> None:
     linked = played.linked
     linked.persists = True
     patience = 100 * SECOND if dialer else 25 * HOUR
-    linked.wait(DECLARING_LASTS + patience, looks_max=100_000)
+    played.after(linked.wait(DECLARING_LASTS + patience, looks_max=100_000))
     assert not linked.endpoint.links
     assert not linked.endpoint._links.pending
     assert not linked.endpoint._registry.routes, "keys of a link that is over"
     ended = [notice for notice in linked.notices if isinstance(notice, Closed)]
     assert len(ended) <= 1
+    assert not played.sockets.lent, "a port of a link that is over"
 
 
 @pytest.mark.parametrize("dialer", [False, True], ids=["listener", "dialer"])
@@ -67,9 +68,10 @@ def ends(played: session.Session, *, dialer: bool) -> None:
 @given(program=programs(session.GRAMMAR))
 @example(program=session.examples()[0])
 def test_a_link_keeps_its_promises_whatever_its_peer_says(dialer: bool, program: bytes) -> None:
-    (stage,), steps = session.GRAMMAR.read(program)
+    (stage, controller), steps = session.GRAMMAR.read(program)
     assert isinstance(stage, int)
-    played = session.begun(dialer, stage)
+    assert isinstance(controller, int)
+    played = session.begun(dialer, stage, controller)
     session.play(played, steps)
     ends(played, dialer=dialer)
 
