@@ -33,7 +33,7 @@ COOKIE_LIFE: Final = 30 * SECOND  # a REFUSAL's cookie proves freshness within t
 HANDSHAKES_PER_SECOND: Final = 32  # in all: X25519 for them takes a few percent of one core
 HELD_MAX: Final = 64  # packets kept while a credential is being written; the peer resends more
 
-# Established (PROTOCOL.md "Life of a link")
+# Established (PROTOCOL.md "Keeping, losing, closing and destroying a link")
 KEEPALIVE_MIN: Final = 15 * SECOND  # well below the 30 s that NATs keep a UDP mapping
 KEEPALIVE_SPAN: Final = 10 * SECOND  # random time on top, so that links do not beat in step
 SUSPECT_PROBES: Final = 2  # unanswered probe timeouts until the path is suspect

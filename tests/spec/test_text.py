@@ -6,6 +6,7 @@ Left to others: the generated parts (`test_generated`), the meaning (`test_secon
 from __future__ import annotations
 
 import re
+from itertools import product
 
 from clawchat.core.wire.control import ControlType
 from clawchat.core.wire.frames import FrameType
@@ -38,6 +39,18 @@ def test_every_section_that_is_referred_to_exists() -> None:
     own = re.findall(r"(?<!RFC)\b[Ss]ections? (\d+(?:\.\d+)?)", re.sub(r"RFC \d+,\s", "RFC", PROSE))
     cited = re.findall(r"RFC \d+,\s+section (\d+(?:\.\d+)?)", PROSE)
     assert set(own) - set(cited) - headings == set()
+
+
+def test_every_section_that_code_and_documents_point_at_exists() -> None:
+    numbered = dict(re.findall(r"^#{2,3} (\d+(?:\.\d+)?)\.? (.+)$", TEXT, re.MULTILINE))
+    root, found = PROTOCOL.parent, set[str]()
+    for folder, kind in product(("clawchat", "spec", "tests", "fuzz", "bench", "docs"), ("py", "md")):
+        for file in (root / folder).rglob(f"*.{kind}"):
+            text = file.read_text(encoding="utf-8")
+            found.update(re.findall(r'PROTOCOL\.md,?\s+"([^"\\]+)"', text))
+            found.update(re.findall(r"PROTOCOL\.md,?\s+(?:sections?\s+)?(\d+(?:\.\d+)?)", text))
+    assert len(found) > 20
+    assert {" ".join(name.split()) for name in found} - {*numbered, *numbered.values()} == set()
 
 
 def test_the_table_of_contents_leads_to_every_section() -> None:

@@ -1,4 +1,4 @@
-"""Packets: sealing, opening, header masks, connection ids (PROTOCOL.md "Packet").
+"""Packets: sealing, opening, header masks, connection ids (PROTOCOL.md "Packets").
 
 `cid 8 | masked(flags 1, packet number 4) | ciphertext | tag 16`. This is the hot path: everything
 works on a batch, whose header masks cost one AES call.

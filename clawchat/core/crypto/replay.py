@@ -1,4 +1,4 @@
-"""Which packet numbers have already come (PROTOCOL.md "Replay").
+"""Which packet numbers have already come (PROTOCOL.md "Opening").
 
 Kept as the highest number and a bitmap of the *missing* ones below it, bit 0 nearest: while
 nothing is missing the bitmap is zero, and a run that comes in order costs one addition.

@@ -1,4 +1,4 @@
-"""From one secret to all the others (PROTOCOL.md "Key schedule").
+"""From one secret to all the others (PROTOCOL.md "Credentials").
 
 Rules: one label for each use; a secret that outlives the call that makes it is a `Secret`.
 Left to others: when to derive, when to wipe (`core.phases`, `core.link`).

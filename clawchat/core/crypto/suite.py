@@ -1,4 +1,4 @@
-"""The primitives, each behind one small function (PROTOCOL.md "Cryptography").
+"""The primitives, each behind one small function (PROTOCOL.md "Notation").
 
 HKDF-SHA256, HMAC-SHA256, X25519, AES-256-GCM, Argon2id. Nothing here is written by hand that the
 library or the standard library has.

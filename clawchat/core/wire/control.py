@@ -1,4 +1,4 @@
-"""Messages on the control stream: `type varint | length varint | body` (PROTOCOL.md "Control").
+"""Messages of the control stream: `type varint | length varint | body` (PROTOCOL.md, section 10).
 
 Rules: a message is refused as soon as its type or length is known to be wrong, so that no more
 than one message of at most 2048 bytes is ever buffered; after a refusal the reader stays dead.

@@ -1,7 +1,7 @@
 """Variable-length integers of RFC 9000, section 16: 1, 2, 4 or 8 bytes, up to 2^62 - 1.
 
 Rules: `encode` writes the shortest form unless told otherwise; `decode` takes any form, as the
-RFC does (PROTOCOL.md "Integers").
+RFC does (PROTOCOL.md "Notation").
 Left to others: what a number may be.
 """
 

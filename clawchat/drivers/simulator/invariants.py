@@ -1,4 +1,4 @@
-"""What must hold in every run of every simulation (PROTOCOL.md "Invariants"), looked at each step.
+"""What must hold in every run of every simulation (PROTOCOL.md "What is promised"), at each step.
 
 A `Watch` stands beside all hosts and knows the truth about every datagram. It raises
 `InvariantBroken` the moment something happens that must not.
@@ -35,7 +35,7 @@ from clawchat.drivers.simulator.shoulder import (
 from clawchat.errors import CloseCode, Drop, UnknownLink
 
 NAMED_CREDIT = 400  # bytes that count as received from an address which the peer named
-AMPLIFICATION = 3  # PROTOCOL.md "Life of a link"
+AMPLIFICATION = 3  # PROTOCOL.md "Paths"
 EPOCHS_MAX = 3  # one previous, one current, one next
 WIPE_PROBES = 3  # PROTOCOL.md "Key ratchet": an old epoch is readable for so many timeouts,
 PROBE_NS_MIN = 25 * MILLISECOND  # each of which is a round trip and at least this
