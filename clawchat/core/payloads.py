@@ -131,6 +131,7 @@ class Payloads:
         frame = self.datagrams.next_frame(room, room)
         if frame is None:
             return Payload(b"", (), False)
+        self._epochs.carried = True
         return Payload(frame, ((ItemKind.DATAGRAM,),), True)
 
     # --- cells --------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ from clawchat.core.events import (
 from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import MILLISECOND, SECOND, Instant
 from clawchat.core.link import Link
+from clawchat.core.paths import Way
 from clawchat.core.secret import Secret
 from clawchat.core.transport import Transport
 from clawchat.errors import UnknownLink
@@ -277,11 +278,15 @@ class Pair:
         """A datagram arrives out of nowhere."""
         self.do(to, DatagramReceived(Path(to.address, source), data))
 
-    def say(self, side: Side, payload: bytes, link: int | None = None) -> None:
-        """Send one authenticated packet with these frames, whatever they are."""
+    def say(
+        self, side: Side, payload: bytes, link: int | None = None, *, way: Way | None = None
+    ) -> None:
+        """Send one authenticated packet with these frames, whatever they are, on the way in use or
+        another.
+        """
         transport = side.transport(link)
-        active = transport.paths.active
-        self._send(side, transport.outbound.seal(active, [payload], self.now, eliciting=True))
+        where = way or transport.paths.active
+        self._send(side, transport.outbound.seal(where, [payload], self.now, eliciting=True))
 
     # --- carrying out -------------------------------------------------------------------------
 

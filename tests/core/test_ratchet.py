@@ -10,7 +10,7 @@ from attrs import evolve
 
 from clawchat.core.actions import Closed, KeysRotated, StreamData
 from clawchat.core.config import DEFAULT_LIMITS, EPOCH_PACKETS_KEPT
-from clawchat.core.crypto.packets import EPOCH_PACKETS_MAX
+from clawchat.core.crypto.packets import EPOCH_PACKETS_MAX, OVERHEAD
 from clawchat.core.events import (
     Close,
     Ping,
@@ -99,9 +99,11 @@ def test_a_link_that_keeps_talking_rotates_every_two_minutes() -> None:
     assert epochs(pair) == (5, 5)
 
 
-def test_a_datagram_counts_as_data() -> None:
-    pair = linked_pair()
-    pair.do(pair.dialer, SendDatagram(1, b"x"))
+@pytest.mark.parametrize("smaller", [0, 200, 1000])
+def test_a_datagram_counts_as_data_also_one_that_fills_its_packet(smaller: int) -> None:
+    pair = linked_pair(dialer=config_of("dialer", limits=SMALL))
+    whole = SMALL.max_datagram - OVERHEAD - 3
+    pair.do(pair.dialer, SendDatagram(1, bytes(whole - smaller)))
     pair.run(3 * MINUTE)
     assert epochs(pair) == (2, 2)
 

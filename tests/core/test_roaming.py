@@ -21,6 +21,7 @@ from clawchat.core.actions import (
 )
 from clawchat.core.config import CHALLENGE_LIFE, PATH_IDS_AHEAD, PATH_IDS_BEHIND
 from clawchat.core.credential import Address, Path
+from clawchat.core.crypto.packets import OVERHEAD
 from clawchat.core.events import (
     Close,
     Disturbed,
@@ -33,7 +34,8 @@ from clawchat.core.events import (
 from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import HOUR, MILLISECOND, SECOND, Instant
 from clawchat.core.paths import AMPLIFICATION, WAYS_MAX, Paths
-from clawchat.core.wire.frames import encode_close
+from clawchat.core.recovery.path_mtu import FLOOR
+from clawchat.core.wire import frames
 from clawchat.errors import CloseCode, LocalError
 from tests.core.pair import (
     DIALER,
@@ -150,6 +152,27 @@ def test_copies_are_at_most_three_times_what_came_from_where_they_go() -> None:
     went = sum(len(sent.data) for sent in pair.parcels if sent.to == OUTSIDE)
     assert came < 1000
     assert 0 < went <= AMPLIFICATION * came
+
+
+def test_copies_on_a_path_that_is_proved_are_no_more_than_that_either() -> None:
+    """A large probe comes on the other family, which was proved long before; then silence."""
+    pair = dual()
+    tokens(pair, 100)
+    (spare,) = (way for way in pair.listener.transport().paths if way.path.remote == SIX)
+    assert spare.validated
+    (there,) = (way for way in pair.dialer.transport().paths if way.path.remote == THERE_SIX)
+    came = FLOOR
+    asked = frames.encode_path_challenge(b"whereyou")
+    pair.say(pair.dialer, asked + frames.padding(came - OVERHEAD - len(asked)), way=there)
+    pair.run(60 * MILLISECOND)
+    pair.network = dead
+    pair.parcels.clear()
+    pair.do(pair.listener, Write(-1, CHAT, bytes(300_000)))
+    pair.run(SECOND)
+    went = {
+        to: sum(len(sent.data) for sent in pair.parcels if sent.to == to) for to in (DIALER, SIX)
+    }
+    assert 0 < went[SIX] <= AMPLIFICATION * came < went[DIALER]
 
 
 def test_a_peer_that_only_asks_elsewhere_and_talks_on_keeps_its_path() -> None:
@@ -622,6 +645,6 @@ def test_a_local_close_code_is_neither_sent_nor_believed() -> None:
     pair = linked_pair()
     with pytest.raises(LocalError, match="never sent"):
         pair.do(pair.dialer, Close(1, CloseCode.TIMEOUT))
-    pair.say(pair.dialer, encode_close(CloseCode.STORE, "so they say"))
+    pair.say(pair.dialer, frames.encode_close(CloseCode.STORE, "so they say"))
     pair.run(SECOND)
     assert pair.listener.closed[0].code is CloseCode.INTERNAL

@@ -44,7 +44,9 @@ def test_every_section_that_is_referred_to_exists() -> None:
 def test_every_section_that_code_and_documents_point_at_exists() -> None:
     numbered = dict(re.findall(r"^#{2,3} (\d+(?:\.\d+)?)\.? (.+)$", TEXT, re.MULTILINE))
     root, found = PROTOCOL.parent, set[str]()
-    for folder, kind in product(("clawchat", "spec", "tests", "fuzz", "bench", "docs"), ("py", "md")):
+    for folder, kind in product(
+        ("clawchat", "spec", "tests", "fuzz", "bench", "docs"), ("py", "md")
+    ):
         for file in (root / folder).rglob(f"*.{kind}"):
             text = file.read_text(encoding="utf-8")
             found.update(re.findall(r'PROTOCOL\.md,?\s+"([^"\\]+)"', text))
