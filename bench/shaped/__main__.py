@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
 from pathlib import Path
+from time import strftime
 from typing import Final
 
 import numpy as np
@@ -31,9 +32,9 @@ MODES: Final = (("as it comes", False), ("shaped", True))
 
 HEAD: Final = """# What streamed replies tell an observer
 
-Written by `{command}`; made of synthetic replies in the simulator, as said in
-[shaped/replies.py](shaped/replies.py), [course.py](shaped/course.py) and
-[guess.py](shaped/guess.py). Cells are {cell} bytes every {beat} ms (PROTOCOL.md 11.2).
+Written by `{command}` with the code of {when}; made of synthetic
+replies in the simulator, as said in [shaped/replies.py](shaped/replies.py),
+[course.py](shaped/course.py) and [guess.py](shaped/guess.py). Cells are {cell} bytes every {beat} ms (PROTOCOL.md 11.2).
 
 An observer on the path sees time, direction and size of every datagram. He is told where the
 traffic of each reply begins and ends. He learns on {training} replies of each set and guesses the
@@ -124,6 +125,7 @@ def report(results: list[Result], command: str) -> str:
     lines = [
         HEAD.format(
             command=command,
+            when=strftime("%Y-%m-%d"),
             cell=CELL,
             beat=BEAT // MILLISECOND,
             training=first.training,

@@ -60,8 +60,9 @@ def write(folder: Path, runs: Sequence[Run], made: Sequence[Cell]) -> None:
     (folder / "simulated.json").write_text(json.dumps(about, indent=1) + "\n")
     (folder / "simulated.md").write_text(
         "# Beside aioquic in the simulator\n\n"
-        "Made by `python -m bench.simulated`; what is measured and how stands in "
-        "[README.md](README.md).\n\n" + as_markdown(made)
+        f"Made by `python -m bench.simulated` with the code of {about['when']} and aioquic "
+        f"{about['aioquic']};\nwhat is measured and how stands in [README.md](README.md).\n\n"
+        + as_markdown(made)
     )
     for size in SIZES_MB:
         (folder / f"simulated-{size}mb.svg").write_text(as_svg(made, size))
