@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TextIO
 
@@ -176,34 +177,44 @@ def make_app(*, plain: bool = False) -> App:
 
 def run(tokens: Sequence[str]) -> int:
     """Run the command in `tokens`; the exit code. What went wrong is said on stderr."""
-    _log_to_stderr()
-    try:
-        result = make_app()(
-            _without_dash(tokens),
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
-        )
-        return int(result) if isinstance(result, int) else ExitCode.OK
-    except CycloptsError as error:
-        return _usage(error)
-    except BrokenPipeError:
-        return _nobody_reads()
-    except (Exception, KeyboardInterrupt) as error:
-        return _failed(error)
+    with _log_to_stderr() as logged:
+        try:
+            result = make_app()(
+                _without_dash(tokens),
+                exit_on_error=False,
+                print_error=False,
+                result_action="return_value",
+            )
+            return int(result) if isinstance(result, int) else ExitCode.OK
+        except CycloptsError as error:
+            return _usage(error)
+        except BrokenPipeError:
+            return _nobody_reads()
+        except (Exception, KeyboardInterrupt) as error:
+            return _failed(error, logged)
 
 
-def _log_to_stderr() -> None:
-    """What libraries of ours log: errors, or everything when debugging."""
+@contextmanager
+def _log_to_stderr() -> Iterator[_Handler]:
+    """What libraries of ours log: errors, or everything when debugging.
+
+    For as long as the command runs: whoever called `run` finds the log as it was.
+    """
     from clawchat.cli.failures import debugging
 
     log = logging.getLogger("clawchat")
+    before, level = log.handlers[:], log.level
     handler = _Handler()
     handler.setFormatter(logging.Formatter("clawchat: %(message)s"))
     handler.setLevel(logging.DEBUG if debugging() else logging.ERROR)
     if debugging():
         log.setLevel(logging.DEBUG)
     log.handlers[:] = [handler]
+    try:
+        yield handler
+    finally:
+        log.handlers[:] = before
+        log.setLevel(level)
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -237,7 +248,7 @@ def _usage(error: CycloptsError) -> int:
     return ExitCode.USAGE
 
 
-def _failed(error: BaseException) -> int:
+def _failed(error: BaseException, logged: _Handler) -> int:
     from clawchat.cli import failures
     from clawchat.cli.terminal import harmless, say
 
@@ -246,12 +257,7 @@ def _failed(error: BaseException) -> int:
     if failures.debugging():
         say(failures.traceback_of(error))
     text = failures.explain(error)
-    logged = [
-        handler.said
-        for handler in logging.getLogger("clawchat").handlers
-        if isinstance(handler, _Handler)
-    ]
-    if text and text not in logged:
+    if text and text != logged.said:
         say(f"clawchat: {harmless(text)}")
     return failures.exit_code(error)
 

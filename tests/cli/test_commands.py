@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 import subprocess
@@ -21,6 +22,7 @@ from clawchat.core.actions import BootstrapContent
 from clawchat.core.credential import Address
 from clawchat.core.crypto.bootstrap import BootstrapKey, seal_bootstrap
 from clawchat.core.secret import Secret
+from tests.waiting import PATIENCE
 
 SECRET = bytes(range(100, 132))
 
@@ -256,17 +258,15 @@ def test_a_further_file_needs_a_running_listener(capsys: pytest.CaptureFixture[s
 # --- the listener's and the agent's options -----------------------------------------------------
 
 
-def test_an_agent_that_does_not_answer_is_said_within_two_seconds(
+def test_an_agent_that_does_not_answer_is_said_before_anything_is_served(
     clean_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begin = time.monotonic()
     told = failing(
         ExitCode.AGENT,
         *("serve", "--key-file", key_file(clean_home), "--agent-url", "http://127.0.0.1:9"),
         capsys=capsys,
     )
     assert "clawchat agent --port 9" in told
-    assert time.monotonic() - begin < 2
 
 
 @pytest.mark.parametrize(
@@ -317,9 +317,18 @@ def test_help_starts_without_the_heavy_libraries() -> None:
         f"assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_command_leaves_the_log_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what is logged later in this process goes to a stream that is closed by then."""
+    log = logging.getLogger("clawchat")
+    before = (log.handlers[:], log.level)
+    monkeypatch.setenv("CLAWCHAT_DEBUG", "1")
+    assert run(["chat"]) == ExitCode.NOT_PAIRED
+    assert (log.handlers, log.level) == before
 
 
 def test_a_traceback_comes_only_when_asked_for(
