@@ -6,7 +6,7 @@ Left to others: the built-in providers (`test_echo`, `test_openai_provider`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import trio
 
@@ -39,10 +39,3 @@ class Scripted:
             if isinstance(piece, Exception):
                 raise piece
             yield piece
-
-
-async def until(holds: Callable[[], object], seconds: float = 2.0) -> None:
-    """Wait until `holds()`; the test fails when it does not in time."""
-    with trio.fail_after(seconds):
-        while not holds():  # noqa: ASYNC110 - what is waited for is not a test's to signal
-            await trio.sleep(0.005)

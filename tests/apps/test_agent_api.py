@@ -18,6 +18,7 @@ from clawchat.apps.agent import AgentPortInUse, open_agent
 from clawchat.apps.agent.api import BODY_MAX, TEXT_MAX
 from clawchat.apps.agent.providers.echo import Echo
 from tests.apps.world import World
+from tests.waiting import PATIENCE
 
 
 async def new_conversation(http: httpx2.AsyncClient) -> str:
@@ -38,7 +39,7 @@ async def send(
 
 
 async def wait_ended(http: httpx2.AsyncClient, run: str) -> dict[str, Any]:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while True:
             found: dict[str, Any] = (await http.get(f"/v1/runs/{run}")).json()
             if found["state"] != "running":
@@ -314,7 +315,7 @@ async def test_bytes_that_are_no_http_are_refused_and_the_agent_goes_on(world: W
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             await stream.send_all(garbage)
             await stream.send_eof()
-            with trio.fail_after(2):
+            with trio.fail_after(PATIENCE):
                 while await stream.receive_some():
                     pass
     assert (await world.local.get("/v1/health")).status_code == 200

@@ -8,16 +8,19 @@ from pathlib import Path
 import httpx2
 import pytest
 import trio
+import trio.testing
 
 from clawchat.apps import sse
 from clawchat.apps.agent import open_agent
 from clawchat.apps.agent.providers.echo import Echo
 from clawchat.apps.chat_client import AgentClient, AgentInfo
 from clawchat.apps.events import RunEvent, RunFinished, Token
+from clawchat.apps.http import LinkTransport
 from clawchat.apps.problems import Problem, ProblemError
 from clawchat.errors import CloseCode, LinkClosed
-from tests.apps.scripted import Scripted, until
-from tests.apps.world import World, open_world
+from tests.apps.scripted import Scripted
+from tests.apps.world import MemoryLink, World, open_world
+from tests.waiting import until
 
 
 class Unreliable(httpx2.AsyncBaseTransport):
@@ -70,7 +73,9 @@ async def test_a_conversation_whose_answer_was_lost_is_made_once(tmp_path: Path)
 
 
 @pytest.mark.parametrize("code", [CloseCode.REVOKED, CloseCode.SUPERSEDED, CloseCode.TIMEOUT])
-async def test_patience_ends_at_once_when_the_link_ended_for_good(code: CloseCode) -> None:
+async def test_patience_ends_at_once_when_the_link_ended_for_good(
+    code: CloseCode, autojump_clock: trio.testing.MockClock
+) -> None:
     attempts = 0
 
     def handler(_request: httpx2.Request) -> httpx2.Response:
@@ -114,20 +119,23 @@ async def test_a_link_that_is_down_for_a_while_is_waited_for(world: World) -> No
     world.link.down = True
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.client.health)
-        await trio.sleep(0.1)
+        await until(lambda: world.link.refused > 1)
         world.link.down = False
 
 
-async def test_patience_ends(tmp_path: Path) -> None:
-    async with open_world(tmp_path / "agent", patience=0.3) as world:
-        world.link.down = True
+async def test_patience_ends(autojump_clock: trio.testing.MockClock) -> None:
+    link = MemoryLink()
+    link.down = True
+    async with httpx2.AsyncClient(transport=LinkTransport(link), base_url="http://agent") as http:
         began = trio.current_time()
         with pytest.raises(httpx2.ConnectError, match="the link is gone"):
-            await world.client.agent()
-        assert 0.3 <= trio.current_time() - began < 2
+            await AgentClient(http, patience=30).agent()
+        assert trio.current_time() - began == pytest.approx(30)
 
 
-async def test_an_agent_that_is_down_is_waited_for_and_then_told() -> None:
+async def test_an_agent_that_is_down_is_waited_for_and_then_told(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     down = Problem("agent-down", "The agent is not running", 503, "", "Start it.")
     tries = 0
 
@@ -137,7 +145,7 @@ async def test_an_agent_that_is_down_is_waited_for_and_then_told() -> None:
         return httpx2.Response(503, content=down.encode())
 
     with pytest.raises(ProblemError, match="Start it") as refused:
-        await pretending(handler, patience=0.3).agent()
+        await pretending(handler, patience=30).agent()
     assert refused.value.problem == down
     assert tries > 1
 

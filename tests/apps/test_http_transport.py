@@ -12,8 +12,9 @@ import pytest
 import trio
 
 from clawchat.apps.http import LinkTransport
-from tests.apps.scripted import Scripted, until
+from tests.apps.scripted import Scripted
 from tests.apps.world import MemoryLink, World, open_world
+from tests.waiting import PATIENCE, until
 
 LIBRARIES: list[Any] = [httpx, httpx2]
 
@@ -58,7 +59,7 @@ async def test_requests_do_not_wait_behind_each_other(tmp_path: Path, library: A
             http.stream("GET", f"/v1/runs/{run.id}/events") as events,
         ):
             assert events.status_code == 200
-            with trio.fail_after(2):
+            with trio.fail_after(PATIENCE):
                 assert (await http.get("/v1/health")).status_code == 200
             provider.feed("a")
             provider.finish()

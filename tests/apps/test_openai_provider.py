@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from starlette.responses import PlainTextResponse
 
 from clawchat.apps.agent.providers import (
@@ -21,26 +23,45 @@ from clawchat.apps.events import RunCancelled, RunEvent, RunFailed, RunFinished,
 from clawchat.errors import UserError
 from tests.apps.fake_openai import Answer, FakeOpenAI, Stream, chunk, open_fake, reply, status
 from tests.apps.world import open_world
+from tests.waiting import PATIENCE
 
 KEY = "sk-very-secret"
 
 
+def ignore(_event: RunEvent) -> None:
+    """For who does not want to be told."""
+
+
 async def ask(
-    folder: Path, fake: FakeOpenAI, *, retries: int = 0, idle: float = 60
+    folder: Path,
+    fake: FakeOpenAI,
+    *,
+    retries: int = 0,
+    idle: float = 60,
+    told: Callable[[RunEvent], None] = ignore,
 ) -> list[RunEvent]:
     """What a user sees who sends one message to an agent with this endpoint."""
+    seen: list[RunEvent] = []
     settings = ProviderSettings("openai", "some-model", fake.url, KEY, retries)
     provider = make_provider(settings)
     async with open_world(folder / "agent", provider, limits=RunLimits(idle=idle)) as world:
         conversation = await world.client.create_conversation()
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             async with world.client.send(conversation.id, "Hello") as events:
-                return [event async for event in events]
+                async for event in events:
+                    seen.append(event)
+                    told(event)
+    return seen
 
 
-async def failure(folder: Path, *answers: Answer, idle: float = 60) -> RunFailed:
+async def failure(
+    folder: Path,
+    *answers: Answer,
+    idle: float = 60,
+    told: Callable[[RunEvent], None] = ignore,
+) -> RunFailed:
     async with open_fake(*answers) as fake:
-        last = (await ask(folder, fake, idle=idle))[-1]
+        last = (await ask(folder, fake, idle=idle, told=told))[-1]
     assert isinstance(last, RunFailed)
     assert last.problem.title
     assert last.problem.next, "the user is told what to do"
@@ -108,8 +129,17 @@ async def test_an_endpoint_that_stalls_at_once_is_told(tmp_path: Path) -> None:
     assert last.problem.kind == "provider-stalled"
 
 
-async def test_an_endpoint_that_stalls_midway_leaves_what_came(tmp_path: Path) -> None:
-    last = await failure(tmp_path, lambda: Stream(chunk("Once "), then="hang"), idle=1.0)
+async def test_an_endpoint_that_stalls_midway_leaves_what_came(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    mock_clock.rate = 1  # as time goes, until the first piece came
+
+    def leap(event: RunEvent) -> None:
+        if isinstance(event, Token):
+            mock_clock.jump(40)
+
+    stream = Stream(chunk("Once "), then="hang")
+    last = await failure(tmp_path, lambda: stream, idle=30, told=leap)
     assert (last.problem.kind, last.text) == ("provider-stalled", "Once ")
 
 

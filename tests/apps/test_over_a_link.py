@@ -27,7 +27,8 @@ from clawchat.apps.problems import ProblemError
 from clawchat.core.crypto.suite import public_key
 from clawchat.core.endpoint import Endpoint
 from clawchat.core.events import Event, ResetStream, StopStream, Write
-from tests.apps.scripted import Scripted, until
+from tests.apps.scripted import Scripted
+from tests.waiting import PATIENCE, until
 
 KEY = clawchat.BootstrapKey.from_base64url("A" * 43)
 
@@ -43,7 +44,7 @@ async def open_link(folder: Path, agent_url: str) -> AsyncIterator[clawchat.Peer
             async for peer in listener:
                 links.start_soon(relay, peer, parse_agent_url(agent_url))
 
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with (
             clawchat.serve(listening, host="127.0.0.1", publisher=publisher) as listener,
             trio.open_nursery() as nursery,

@@ -36,8 +36,9 @@ from clawchat.apps.events import (
     decode_event,
 )
 from clawchat.apps.problems import Problem, ProblemError
-from tests.apps.scripted import Scripted, until
+from tests.apps.scripted import Scripted
 from tests.apps.world import World, open_world
+from tests.waiting import until
 
 
 @asynccontextmanager
@@ -266,8 +267,8 @@ async def test_a_reply_without_an_end_is_stopped(tmp_path: Path, limits: RunLimi
 
 async def test_a_provider_that_stalls_ends_in_an_event_a_person_can_read(tmp_path: Path) -> None:
     async with scripted(tmp_path, RunLimits(idle=0.5)) as (world, provider):
-        run = await begin(world.client)
         provider.feed("and then ")
+        run = await begin(world.client)
         last = (await collect(world.client, run))[-1]
         assert isinstance(last, RunFailed)
         assert last.problem.kind == "provider-stalled"

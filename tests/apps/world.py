@@ -74,12 +74,14 @@ class MemoryLink:
     def __init__(self) -> None:
         self.peer_static = DEVICE
         self.down = False
+        self.refused = 0  # streams, while it was down
         self._send, self._receive = trio.open_memory_channel[MemoryStream](1000)
         self.opened: list[MemoryStream] = []
 
     async def open_stream(self) -> MemoryStream:
         await trio.lowlevel.checkpoint()
         if self.down:
+            self.refused += 1
             raise trio.BrokenResourceError("the link is gone")
         one, two = stream_pair()
         self.opened.append(one)

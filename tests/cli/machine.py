@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from clawchat.cli.bootstrap_key import new_key
+from tests.waiting import LOOK, PATIENCE
 
-SECONDS = 30.0  # for anything to happen; a loaded machine is slow
 KEY = new_key()  # the bootstrap key of all machines of the fixtures
 
 
@@ -46,7 +46,7 @@ class Machine:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -96,24 +96,28 @@ class Background:
 
     def wait_for(self, text: str) -> str:
         """Wait until it has said `text`; the line that holds it."""
-        until = time.monotonic() + SECONDS
+        until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             for line in self.said.splitlines():
                 if text in line:
                     return line
             assert self.process.poll() is None, f"it ended: {self.said}"
-            time.sleep(0.02)
+            time.sleep(LOOK)
         raise AssertionError(f"no {text!r} in: {self.said}")
+
+    def ended(self) -> int:
+        """Wait until it ends; the exit code."""
+        return self.process.wait(PATIENCE)
 
     def interrupt(self, number: int = signal.SIGINT) -> int:
         """Ctrl-C; the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(SECONDS)
+        return self.ended()
 
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(SECONDS)
+        self.ended()
 
 
 # --- what nearly every conversation begins with -----------------------------------------------

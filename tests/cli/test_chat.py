@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from clawchat.cli.bootstrap_key import new_key
-from tests.cli.machine import SECONDS, Machine
+from tests.cli.machine import Machine
+from tests.waiting import PATIENCE
 
 if sys.platform == "win32":
     pytest.skip("terminals are a Unix matter", allow_module_level=True)
@@ -53,7 +54,7 @@ class Screen:
 
     def wait_for(self, pattern: str) -> str:
         """Wait for text after what was waited for before; all that came up to its end."""
-        until = time.monotonic() + SECONDS
+        until = time.monotonic() + PATIENCE
         while (found := re.search(pattern, self.shown)) is None:
             assert time.monotonic() < until, f"no {pattern!r} in: {self.shown!r}"
             if select.select([self._master], [], [], 0.1)[0]:
@@ -65,14 +66,14 @@ class Screen:
 
     def ended(self) -> int:
         """The exit code; the terminal is as it was."""
-        code = self.process.wait(SECONDS)
+        code = self.process.wait(PATIENCE)
         assert termios.tcgetattr(self._slave) == self.before
         return code
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(SECONDS)
+        self.process.wait(PATIENCE)
         os.close(self._master)
         os.close(self._slave)
 
@@ -118,7 +119,7 @@ def test_a_conversation_is_shown_again_the_next_time(device: Machine, screen: Sc
 
 
 def test_control_c_stops_a_reply_and_at_an_empty_prompt_leaves(screen: Screen) -> None:
-    screen.type(b"word " * 300 + b"\r")
+    screen.type(b"word " * 600 + b"\r")
     screen.wait_for("agent> word word word")
     screen.type(CONTROL_C)
     screen.wait_for(re.escape("[cancelled]"))

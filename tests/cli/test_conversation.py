@@ -6,12 +6,12 @@ import json
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.cli.machine import KEY, Machine, paired, published
+from tests.waiting import PATIENCE
 
 
 def test_demo_says_something_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_demo_that_is_interrupted_ends_its_processes_too(tmp_path: Path) -> None
         demo = machine.start("demo", "--say", "word " * 1000)
         demo.wait_for("3. on the device")
         listening = demo.wait_for("listening on").rpartition(":")[2]
-        time.sleep(0.5)
+        demo.wait_for("word word word")
         assert demo.interrupt() == 130
     assert not list(tmp_path.glob("clawchat-demo-*"))
     in_use = Path("/proc/net/udp")
@@ -85,7 +85,7 @@ def test_a_device_pairs_and_every_command_uses_the_link(server: Machine, device:
     assert busy.returncode == 8
     assert str(hold.process.pid) in busy.stderr
     assert device.run("disconnect").returncode == 0
-    assert hold.process.wait(10) == 0
+    assert hold.ended() == 0
     assert serve.interrupt(signal.SIGTERM) == 0
 
 
@@ -141,7 +141,7 @@ def test_two_terminals_at_once_make_one_link(server: Machine, device: Machine) -
     serve = paired(server, device)
     sends = [device.start("send", f"{word} " * 40) for word in ("one", "two", "three")]
     for send, word in zip(sends, ("one", "two", "three"), strict=True):
-        assert send.process.wait(30) == 0, send.said
+        assert send.ended() == 0, send.said
         assert send.said.count(word) == 40
     assert "WARNING" not in serve.said
 
@@ -193,7 +193,7 @@ def test_a_reply_that_nobody_reads_is_no_traceback(server: Machine, device: Mach
             stdout=closed,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
     assert done.returncode == 1
@@ -219,7 +219,7 @@ def test_a_reply_goes_on_when_the_process_that_held_the_link_is_killed(
     send = device.start("send", text)
     send.wait_for("10 11 12")
     hold.process.kill()
-    assert send.process.wait(30) == 0, send.said
+    assert send.ended() == 0, send.said
     assert send.said == text + "\n"
 
 

@@ -128,7 +128,7 @@ def test_of_two_that_redeem_one_file_at_once_one_is_paired_and_the_other_told(
     serve = serving(server)
     file = copied_file(server, serve)
     rivals = [machine.start("connect", str(file), "--once") for machine in (device, other)]
-    codes = [rival.process.wait(60) for rival in rivals]
+    codes = [rival.ended() for rival in rivals]
     assert sorted(codes) == [0, 4], [rival.said for rival in rivals]
     loser = rivals[codes.index(4)]
     assert "redeemed before" in loser.said

@@ -20,6 +20,7 @@ from clawchat.cli.local_socket import (
     splice,
 )
 from clawchat.errors import StoreError
+from tests.waiting import PATIENCE
 
 
 async def echo(message: Message, stream: LocalStream) -> None:
@@ -139,7 +140,7 @@ async def test_a_first_line_that_never_ends_is_cut_off(
     place = LocalSocket(tmp_path / "s")
     await nursery.start(place.serve, echo)
     stream = await trio.open_unix_socket(str(place.path))
-    with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
+    with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError):
         await stream.send_all(bytes(64 << 20))
     await stream.aclose()
 
@@ -147,24 +148,26 @@ async def test_a_first_line_that_never_ends_is_cut_off(
 Far = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
 
 
-async def lent(tmp_path: Path, nursery: trio.Nursery) -> tuple[LocalStream, Far]:
-    """A caller's stream and the far end of the link stream it is spliced to."""
+async def lent(tmp_path: Path, nursery: trio.Nursery) -> tuple[LocalStream, Far, trio.Event]:
+    """A caller's stream, the far end of the link stream it is spliced to, and when that is over."""
     near, far = memory_stream_pair()
+    over = trio.Event()
 
     async def lend(message: Message, stream: LocalStream) -> None:
         await stream.send_message({"ok": True})
         await splice(near, stream)
+        over.set()
 
     place = LocalSocket(tmp_path / "s")
     await nursery.start(place.serve, lend)
     _, stream = await place.call({"verb": "stream"})
-    return stream, far
+    return stream, far, over
 
 
 async def test_a_lent_stream_carries_both_directions_and_both_ends(
     tmp_path: Path, nursery: trio.Nursery
 ) -> None:
-    stream, far = await lent(tmp_path, nursery)
+    stream, far, _ = await lent(tmp_path, nursery)
     await stream.send_all(b"question")
     await stream.send_eof()
     assert await far.receive_some() == b"question"
@@ -179,13 +182,13 @@ async def test_a_lent_stream_carries_both_directions_and_both_ends(
 async def test_a_caller_that_leaves_ends_the_lent_stream_even_when_the_peer_is_silent(
     tmp_path: Path, nursery: trio.Nursery
 ) -> None:
-    stream, far = await lent(tmp_path, nursery)
+    stream, far, over = await lent(tmp_path, nursery)
     await stream.send_all(b"question")
     assert await far.receive_some() == b"question"
     await stream.aclose()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         assert await far.receive_some() == b""
-        await trio.sleep(0.5)  # the look whether the caller is still there comes now and then
+        await over.wait()  # the look whether the caller is still there comes now and then
         with pytest.raises(trio.BrokenResourceError):
             await far.send_all(b"tokens")
 
@@ -193,8 +196,8 @@ async def test_a_caller_that_leaves_ends_the_lent_stream_even_when_the_peer_is_s
 async def test_a_link_that_dies_ends_the_callers_stream(
     tmp_path: Path, nursery: trio.Nursery
 ) -> None:
-    stream, far = await lent(tmp_path, nursery)
+    stream, far, _ = await lent(tmp_path, nursery)
     await trio.aclose_forcefully(far)
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         assert await stream.receive_some() == b""
     await stream.aclose()

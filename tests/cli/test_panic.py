@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 
 import pytest
 
 from tests.cli.machine import Machine, pair, paired, pairings, published, serving
+from tests.waiting import wait_until
 
 
 def test_a_device_panics_over_the_link_that_another_process_holds(
@@ -26,7 +26,7 @@ def test_a_device_panics_over_the_link_that_another_process_holds(
     assert told["trouble"] == []
     assert pairings(device, "device") == pairings(server, "listener") == []
     serve.wait_for("declared the pairing with")
-    assert holder.process.wait(20) != 0
+    assert holder.ended() != 0
     assert device.run("ping").returncode == 3
 
 
@@ -42,7 +42,7 @@ def test_a_device_without_a_link_makes_one_to_tell_the_listener(
     assert pairings(server, "listener") == pairings(device, "device") == []
     assert not (device.home / "state" / "device" / "identity.json").exists()
     assert not (server.home / "state" / "listener" / "identity.json").exists()
-    assert serve.process.wait(30) == 0
+    assert serve.ended() == 0
 
 
 def test_a_device_whose_listener_is_off_destroys_its_side_and_says_so(
@@ -66,12 +66,10 @@ def test_a_listener_that_reboots_in_the_middle_did_not_confirm_and_is_told_of_se
     device.start("connect").wait_for("linked with")
     serve.process.send_signal(signal.SIGSTOP)  # it hears nothing any more
     panicking = device.start("panic", "--only-this-peer", "--yes", "--json")
-    while pairings(device, "device"):  # what is stored goes first
-        assert panicking.process.poll() is None, panicking.said
-        time.sleep(0.05)
+    wait_until(lambda: not pairings(device, "device"))  # what is stored goes first
     serve.stop()
     again = serving(server)  # a new process: it knows the pairing, and not the link
-    assert panicking.process.wait(30) == 9
+    assert panicking.ended() == 9
     (receipt,) = json.loads(panicking.said)["receipts"]
     assert (receipt["told"], receipt["confirmed"]) == (True, False)
     assert len(pairings(server, "listener")) == 1
@@ -88,12 +86,10 @@ def test_a_device_that_reboots_in_the_middle_did_not_confirm_and_meets_silence(
     holder.wait_for("linked with")
     holder.process.send_signal(signal.SIGSTOP)
     panicking = server.start("panic", "--only-this-peer", "--yes", "--json")
-    while pairings(server, "listener"):
-        assert panicking.process.poll() is None, panicking.said
-        time.sleep(0.05)
+    wait_until(lambda: not pairings(server, "listener"))
     holder.stop()
     again = device.start("connect")
-    assert panicking.process.wait(30) == 9
+    assert panicking.ended() == 9
     (receipt,) = json.loads(panicking.said)["receipts"]
     assert (receipt["told"], receipt["confirmed"]) == (True, False)
     again.wait_for("no answer yet")
@@ -107,7 +103,7 @@ def test_both_declare_at_the_same_moment(server: Machine, device: Machine) -> No
     holder = device.start("connect")
     holder.wait_for("linked with")
     both = [machine.start("panic", "--yes") for machine in (device, server)]
-    codes = [one.process.wait(40) for one in both]
+    codes = [one.ended() for one in both]
     # Whose peer was first by more than a moment finds little or nothing left to destroy.
     assert set(codes) <= {0, 3}, [one.said for one in both]
     assert 0 in codes
@@ -115,8 +111,8 @@ def test_both_declare_at_the_same_moment(server: Machine, device: Machine) -> No
         assert "internal error" not in one.said
         assert "declare it there as well" not in one.said
     assert pairings(device, "device") == pairings(server, "listener") == []
-    assert serve.process.wait(40) == 0
-    holder.process.wait(20)
+    assert serve.ended() == 0
+    holder.ended()
 
 
 def test_the_listener_drops_one_device_and_serves_the_other(

@@ -21,6 +21,7 @@ from clawchat.core.instant import SECOND
 from clawchat.drivers.store import Store
 from clawchat.errors import CloseCode, CompromiseReason, LinkClosed, StoreError
 from tests.cli.fake_link import HERE, FakeNetwork
+from tests.waiting import PATIENCE, until
 
 TIMEOUT = LinkClosed(CloseCode.TIMEOUT, "no answer from 192.0.2.1:5")
 
@@ -135,7 +136,7 @@ async def test_a_listener_that_stays_away_is_told_of_once(device: Device, quick:
         await ask_echo(link, b"one")
         device.network.trouble = [TIMEOUT] * 4
         device.network.links[0].die()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             assert await ask_echo(link, b"two") == b"TWO"
     assert len(device.told) == 3, device.told
 
@@ -153,7 +154,7 @@ async def test_a_lost_link_is_made_again_and_both_are_told(device: Device, quick
         await ask_echo(link, b"one")
         device.network.trouble = [TIMEOUT]
         device.network.links[0].die()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             assert await ask_echo(link, b"two") == b"TWO"
     assert device.told == [
         "lost the link to home: pulled the plug; trying again",
@@ -273,8 +274,7 @@ async def test_a_holder_that_waits_for_its_listener_says_so_when_asked(
             await holder.run(persistent=True)
 
         nursery.start_soon(run)
-        while not device.told:  # noqa: ASYNC110
-            await trio.sleep(0.01)
+        await until(lambda: device.told)
         status = await device.socket.ask({"verb": "status"})
         assert status["link"] == "down"
         assert "192.0.2.1:5" in status["trouble"]
@@ -321,7 +321,7 @@ async def test_a_panic_while_the_listener_is_away_takes_the_pairing_from_who_wai
     async with trio.open_nursery() as nursery:
         holder = device.holder()
         nursery.start_soon(partial(holder.run, persistent=True))
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await until(lambda: device.told)
         assert (await device.socket.ask(PANIC))["receipts"] == []
     dialled = len(device.network.trouble)
     await trio.testing.wait_all_tasks_blocked(0.05)

@@ -20,6 +20,7 @@ import trio
 
 import clawchat
 from clawchat import BootstrapKey, Publisher, Store
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```python[ ]*(?P<mark>[^\n]*)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
@@ -59,11 +60,11 @@ def a_listener(folder: Path, key: BootstrapKey) -> Iterator[None]:
     thread = threading.Thread(target=trio.run, args=(serve,))
     thread.start()
     try:
-        assert ready.wait(10), "the listener did not start"
+        assert ready.wait(PATIENCE), "the listener did not start"
         yield
     finally:
         token[0].run_sync_soon(leave.set)
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -10,6 +10,7 @@ from clawchat.core.events import Event
 from clawchat.drivers.on_asyncio import Driver
 from tests.drivers.conformance import Scenario, Stage, Transcript, perform
 from tests.drivers.conformance_sockets import Machine
+from tests.waiting import PATIENCE
 
 
 class AsyncioActor:
@@ -31,16 +32,20 @@ class AsyncioActor:
             return await self.driver.next_notice()
 
     async def published(self) -> BootstrapContent:
-        await asyncio.to_thread(self._machine.desk.written.wait, 5)
+        await asyncio.to_thread(self._machine.desk.written.wait, PATIENCE)
         assert self._machine.desk.content is not None
         return self._machine.desk.content
 
-    async def crash(self) -> list[Pairing]:
+    async def kept(self) -> list[Pairing]:
         assert self.driver is not None
-        await asyncio.sleep(0.1)  # let writes end
+        return await asyncio.wrap_future(self.driver._disk.submit(self._machine.saved))
+
+    async def crash(self) -> list[Pairing]:
+        kept = await self.kept()
+        assert self.driver is not None
         self.driver._stop()
         self.driver = None
-        return self._machine.saved()
+        return kept
 
     async def start(self) -> None:
         self.driver = self._machine.driver(Driver)

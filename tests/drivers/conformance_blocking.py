@@ -45,14 +45,16 @@ class BlockingActor:
                 actor.driver.run(SLICE)
 
     async def published(self) -> BootstrapContent:
-        self._run_all()
+        while not self._machine.desk.written.is_set():
+            self._run_all()
         assert self._machine.desk.content is not None
         return self._machine.desk.content
 
+    async def kept(self) -> list[Pairing]:
+        return self._machine.saved()  # it writes in place
+
     async def crash(self) -> list[Pairing]:
         assert self.driver is not None
-        for _ in range(20):
-            self._run_all()
         self.driver._selector.close()
         self.driver._engine.close()
         self.driver = None

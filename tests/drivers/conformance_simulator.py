@@ -64,10 +64,13 @@ class VirtualActor:
         assert self.queue.file is not None
         return self.queue.file
 
+    async def kept(self) -> list[Pairing]:
+        return list(self.host.disk.kept.values())
+
     async def crash(self) -> list[Pairing]:
         self.world.run(SECOND)  # let writes end: what a crash does to them is tested elsewhere
         self.host.kill()
-        return list(self.host.disk.kept.values())
+        return await self.kept()
 
     async def start(self) -> None:
         self.host.start()

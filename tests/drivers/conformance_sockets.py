@@ -8,15 +8,17 @@ from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from clawchat.core.actions import BootstrapContent, Destroy, DestroyIdentity
 from clawchat.core.config import Config
 from clawchat.core.credential import Address, Pairing
 from clawchat.core.crypto.bootstrap import BootstrapKey
+from clawchat.core.instant import SECOND
 from clawchat.drivers.publisher import Publisher
 from clawchat.drivers.sockets import UdpSocket
 from tests.drivers.conformance import Scenario
+from tests.waiting import PATIENCE
 
 D = TypeVar("D")
 LOOPBACK = "127.0.0.1"
@@ -43,24 +45,31 @@ class Desk(Publisher):
 class Machine:
     """What outlives a crash of one side: identity, address, what was saved."""
 
-    config: Config
+    _config: Config
     address: Address
+    _first: UdpSocket | None  # kept open until it is wanted: nobody else gets its port
     kept: dict[bytes, Pairing] = field(factory=dict)
     desk: Desk = field(factory=Desk)
 
     @staticmethod
     def fresh(scenario: Scenario) -> Machine:
         sock = UdpSocket(Address(LOOPBACK, 0))
-        sock.close()  # nobody else takes it in the blink until `bind`
-        return Machine(scenario.config(os.urandom(32)), sock.address)
+        return Machine(scenario.config(os.urandom(32)), sock.address, sock)
 
     def bind(self) -> UdpSocket:
-        return UdpSocket(self.address)
+        sock, self._first = self._first, None
+        return sock or UdpSocket(self.address)
+
+    def next_config(self) -> Config:
+        """The scenario's for the first process; later ones have time to dial."""
+        config = self._config
+        self._config = evolve(config, dial_ns_max=int(PATIENCE * SECOND))
+        return config
 
     def driver(self, kind: Callable[..., D]) -> D:
         """One of that kind, on the machine's address and disk."""
         return kind(
-            self.config,
+            self.next_config(),
             [self.bind()],
             persist=self.save,
             erase=self.erase,

@@ -17,7 +17,7 @@ class RecordingRunner(Runner):
 
     def __init__(self, machine: Machine, told: trio.MemorySendChannel[tuple[int, Notice]]) -> None:
         super().__init__(
-            machine.config,
+            machine.next_config(),
             [machine.bind()],
             persist=machine.save,
             erase=machine.erase,
@@ -56,13 +56,20 @@ class TrioActor:
         assert self._machine.desk.content is not None
         return self._machine.desk.content
 
-    async def crash(self) -> list[Pairing]:
+    async def kept(self) -> list[Pairing]:
         assert self._runner is not None
-        await trio.sleep(0.1)  # let writes end
-        self._runner._shield.cancel()
-        self._runner._engine.close()
-        self._runner = None
-        return self._machine.saved()
+        return await self._runner.in_thread(self._machine.saved)
+
+    async def crash(self) -> list[Pairing]:
+        kept = await self.kept()
+        self.kill()
+        return kept
+
+    def kill(self) -> None:
+        if self._runner is not None:
+            self._runner._shield.cancel()
+            self._runner._engine.close()
+            self._runner = None
 
     async def start(self) -> None:
         self._runner = RecordingRunner(self._machine, self._send)
@@ -85,10 +92,8 @@ class TrioAdapter:
             try:
                 return await perform(scenario, Stage.of(dialer, listener))
             finally:  # a runner shields itself: a scenario that failed would wait for it for ever
-                with trio.CancelScope(shield=True):
-                    for actor in (dialer, listener):
-                        if actor._runner is not None:
-                            await actor.crash()
+                for actor in (dialer, listener):
+                    actor.kill()
 
 
 ADAPTER = TrioAdapter()

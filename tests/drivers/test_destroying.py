@@ -20,6 +20,7 @@ from clawchat.drivers.scrub import scrub
 from clawchat.drivers.store import PairingGone, Store
 from clawchat.errors import CloseCode, CompromiseReason, PairingDestroyed, StoreError
 from tests.drivers.test_trio import KEY, Place
+from tests.waiting import PATIENCE, until
 
 FILE_ID = bytes(range(16))
 
@@ -232,7 +233,7 @@ def place(tmp_path: Path) -> Place:
 
 
 async def test_a_device_destroys_its_pairing_on_both_sides(place: Place) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with place.serving() as listener:
             heard = listener.notices()
             async with clawchat.connect(place.file, key=KEY, store=place.dialer) as peer:
@@ -251,8 +252,7 @@ async def test_a_device_destroys_its_pairing_on_both_sides(place: Place) -> None
             assert isinstance(notice, Compromised)
             assert notice.receipt.by_peer
             assert place.dialer.entries() == []
-            while place.listener.entries():  # noqa: ASYNC110 - another thread removes it
-                await trio.sleep(0.01)
+            await until(lambda: not place.listener.entries())
             for backup in (entry, entry.pairing):
                 with pytest.raises(PairingGone):
                     async with clawchat.connect(backup, store=place.dialer):
@@ -260,7 +260,7 @@ async def test_a_device_destroys_its_pairing_on_both_sides(place: Place) -> None
 
 
 async def test_a_listener_destroys_everything(place: Place) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with place.serving() as listener:
             async with clawchat.connect(place.file, key=KEY, store=place.dialer) as peer:
                 await peer.rotate_keys()
@@ -281,7 +281,7 @@ async def test_a_file_that_cannot_be_removed_is_named_with_the_receipt(
     def refuse(_path: Path) -> None:
         raise OSError(30, "Read-only file system")
 
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with (
             place.serving(),
             clawchat.connect(place.file, key=KEY, store=place.dialer) as peer,

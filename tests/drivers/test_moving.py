@@ -48,9 +48,9 @@ from clawchat.drivers.sockets import UdpSocket
 from clawchat.errors import CloseCode, UnknownLink
 from tests.drivers.test_engine import Listening, ScriptedEndpoint
 from tests.drivers.test_trio import KEY, Place
+from tests.waiting import PATIENCE
 
 THERE = Address("127.0.0.1", 9)
-LIMIT = 20  # seconds for any one test
 
 
 class Machine:
@@ -338,7 +338,7 @@ async def behind_nats(
     """A dialer that has one way for each of these to a listener on all of them."""
     place = Place(folder)
     host = loopbacks[0] if len(loopbacks) == 1 else ""
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(PATIENCE):
         async with place.serving(host, echo=False) as listener, trio.open_nursery() as nursery:
 
             async def answer() -> None:
@@ -387,7 +387,7 @@ async def test_a_streamed_reply_survives_a_nat_that_forgets_whole_and_once(
                 await trio.sleep(5 * EVERY)
                 nat.deaf = False
     assert reply == b"".join(b"%04d " % number for number in range(TOKENS))
-    assert 5 * EVERY < gap < 3.5, "it was interrupted, and healed"
+    assert 5 * EVERY < gap < 20, "it was interrupted, and healed long before it was given up"
 
 
 def has_ipv6() -> bool:
@@ -442,15 +442,20 @@ async def test_the_systems_word_heals_a_link_at_once(
 
     words = [None, Told()]  # the listener hears nothing, the dialer opens its own after it
     monkeypatch.setattr(on_trio, "open_watch", lambda: words.pop(0))
-    monkeypatch.setattr(roaming, "BUSY_QUIET", 60 * SECOND)  # nothing else would heal it in time
+    monkeypatch.setattr(roaming, "BUSY_QUIET", 3600 * SECOND)  # nothing else would heal it in time
     with near, far:
         async with behind_a_nat(tmp_path, stream_tokens) as (peer, nat):
             stream = await peer.open_stream()
             await stream.send_all(b"a question")
-            reply = await stream.receive_some()
-            nat.forget()
-            far.send(b"the network changed")
+            reply = b""
             while len(reply) < 5 * TOKENS // 4:
+                reply += await stream.receive_some()
+            nat.deaf = True  # until the last acknowledgement is gone: who sends nothing more is
+            nat.forget()  # not found under the new port
+            await trio.sleep(5 * EVERY)
+            nat.deaf = False
+            far.send(b"the network changed")
+            while len(reply) < 5 * TOKENS // 2:
                 reply += await stream.receive_some()
 
 
@@ -470,9 +475,8 @@ async def test_an_application_sees_the_search_and_its_end_and_sending_waits_mean
         stream = await peer.open_stream()
         await stream.send_all(b"x")
         nat.deaf = True
-        with trio.move_on_after(8):
-            while PathSuspect() not in seen:
-                seen.append(await anext(notices))
+        while PathSuspect() not in seen:
+            seen.append(await anext(notices))
         assert peer.stats().phase == "suspect"
         with trio.move_on_after(0.5) as waiting:
             await stream.send_all(bytes(1 << 20))
@@ -482,4 +486,4 @@ async def test_an_application_sees_the_search_and_its_end_and_sending_waits_mean
         while not any(isinstance(notice, PathRestored) for notice in seen):
             seen.append(await anext(notices))
         assert peer.stats().phase == "live"
-        assert await peer.ping() < 1
+        await peer.ping()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path as FilePath
+from time import monotonic
 
 import pytest
 
-from clawchat.core.actions import BootstrapContent, Closed, Established, PathSuspect
+from clawchat.core.actions import BootstrapContent, Closed, Established, Notice, PathSuspect
 from clawchat.core.config import Config
 from clawchat.core.credential import Address, Pairing, Path
 from clawchat.core.events import Dial, PublishBootstrap
@@ -18,6 +20,7 @@ from clawchat.drivers import blocking, on_asyncio
 from clawchat.drivers.sockets import UdpSocket
 from clawchat.errors import CloseCode, StoreError
 from tests.drivers.conformance_sockets import Desk
+from tests.waiting import LOOK, PATIENCE
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -38,6 +41,14 @@ def keep(pairing: Pairing) -> None:
     """As if it were written."""
 
 
+def turn_until(holds: Callable[[], object], *drivers: blocking.Driver) -> None:
+    end = monotonic() + PATIENCE
+    while not holds():
+        assert monotonic() < end, "it did not come about"
+        for driver in drivers:
+            driver.run(0.005)
+
+
 def fresh() -> Config:
     return Config(identity=Secret(os.urandom(32)))
 
@@ -52,11 +63,11 @@ def test_asyncio_closes_the_link_whose_credential_cannot_be_kept() -> None:
             on_asyncio.open_driver(fresh(), [UdpSocket(LOOPBACK)], persist=refuse) as dialer,
         ):
             listener.handle(PublishBootstrap(listener.addresses))
-            await asyncio.to_thread(desk.written.wait, 5)
+            await asyncio.to_thread(desk.written.wait, PATIENCE)
             assert desk.content is not None
             path = Path(dialer.addresses[0], listener.addresses[0])
             dialer.handle(Dial(1, first_pairing(desk.content), (path,)))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while not isinstance((await dialer.next_notice())[1], Closed):
                     pass
 
@@ -70,21 +81,14 @@ def test_blocking_closes_the_link_whose_credential_cannot_be_kept() -> None:
         blocking.Driver(fresh(), [UdpSocket(LOOPBACK)], persist=refuse) as dialer,
     ):
         listener.handle(PublishBootstrap(listener.addresses))
-        listener.run(0.01)
+        turn_until(lambda: desk.content, listener)
         assert desk.content is not None
         path = Path(dialer.addresses[0], listener.addresses[0])
         dialer.handle(Dial(1, first_pairing(desk.content), (path,)))
-        told = []
-        for _ in range(200):
-            listener.run(0.005)
-            dialer.run(0.005)
-            try:
-                told.append(dialer.next_notice(timeout=0)[1])
-            except TimeoutError:
-                continue
-            if isinstance(told[-1], Closed):
-                break
-        assert isinstance(told[-1], Closed)
+        told: list[Notice] = []
+        while not told or not isinstance(told[-1], Closed):
+            turn_until(lambda: dialer._notices, listener, dialer)
+            told.append(dialer.next_notice()[1])
         assert told[-1].code == CloseCode.STORE
         assert not any(isinstance(notice, Established) for notice in told)
 
@@ -93,13 +97,13 @@ def test_a_bootstrap_file_that_cannot_be_written_is_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def play() -> None:
-        desk = LockedDesk()
         async with on_asyncio.open_driver(
-            fresh(), [UdpSocket(LOOPBACK)], persist=keep, publisher=desk
+            fresh(), [UdpSocket(LOOPBACK)], persist=keep, publisher=LockedDesk()
         ) as listener:
             listener.handle(PublishBootstrap(listener.addresses))
-            await asyncio.to_thread(desk.written.wait, 5)
-            await asyncio.sleep(0.05)
+            async with asyncio.timeout(PATIENCE):
+                while listener.publish_error is None:  # noqa: ASYNC110  (nobody announces it)
+                    await asyncio.sleep(LOOK)
             assert isinstance(listener.publish_error, StoreError)
 
     asyncio.run(play())
@@ -107,7 +111,7 @@ def test_a_bootstrap_file_that_cannot_be_written_is_reported(
         fresh(), [UdpSocket(LOOPBACK)], persist=keep, publisher=LockedDesk()
     ) as listener:
         listener.handle(PublishBootstrap(listener.addresses))
-        listener.run(0.01)
+        turn_until(lambda: listener.publish_error, listener)
         assert isinstance(listener.publish_error, StoreError)
     assert caplog.text.count("read-only") == 2
 
@@ -123,7 +127,7 @@ def test_who_takes_no_notices_stops_receiving_until_he_does(
             stranger = UdpSocket(LOOPBACK)
             for _ in range(5):
                 driver.notify(0, PathSuspect())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 stranger.send(driver.addresses[0], [b"noise"])
                 while not driver._paused:  # noqa: ASYNC110  (nobody announces it)
                     await asyncio.sleep(0)
@@ -133,7 +137,7 @@ def test_who_takes_no_notices_stops_receiving_until_he_does(
             driver.notify(0, PathSuspect())
             driver.notify(0, PathSuspect())
             driver.notify(0, PathSuspect())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 stranger.send(driver.addresses[0], [b"noise"])
                 while not driver._paused:  # noqa: ASYNC110  (it receives again)
                     await asyncio.sleep(0)

@@ -28,14 +28,14 @@ from clawchat.errors import (
     StoreError,
     UserError,
 )
+from tests.waiting import LOOK, PATIENCE, until
 
 KEY = BootstrapKey.from_base64url("A" * 43)
-LIMIT = 20  # seconds for any one test
 
 
 @pytest.fixture(autouse=True)
 async def bounded() -> AsyncIterator[None]:
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(PATIENCE):
         yield
 
 
@@ -102,6 +102,15 @@ async def ask(peer: Peer, data: bytes) -> bytes:
         return b"".join([part async for part in stream])
 
 
+async def settled(listener: Listener, generation: int) -> None:
+    """The only device's older generations are over: the disk says so, and the core knows."""
+    while True:
+        (entry,) = await listener.pairings()
+        if [known.generation for known in entry.pairing.credentials] == [generation]:
+            return
+        await trio.sleep(LOOK)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
@@ -123,7 +132,7 @@ async def test_a_file_pairs_two_stores_and_is_never_needed_again(place: Place) -
             assert other.handshake_hash == peer.handshake_hash
             assert other.file_id == peer.file_id
             assert other.generation == peer.generation == 1
-        assert not place.file.exists(), "a redeemed file is withdrawn"
+        await until(lambda: not place.file.exists())  # a redeemed file is withdrawn
         for generation in (2, 3):
             async with clawchat.connect(place.entry(), store=place.dialer) as peer:  # type: ignore[arg-type]
                 assert await ask(peer, b"again") == b"again"
@@ -172,7 +181,7 @@ async def test_a_withdrawn_file_is_gone_and_no_longer_accepted(place: Place) -> 
         with pytest.raises(LinkClosed, match="no answer"):
             async with clawchat.connect(content, store=place.dialer, timeout=0.6):
                 pass
-        assert not place.file.exists()
+        await until(lambda: not place.file.exists())
         assert not place.dialer.load()
 
 
@@ -222,7 +231,7 @@ async def test_nobody_there_is_said_with_what_to_check(place: Place) -> None:
             pass
     assert caught.value.code == CloseCode.TIMEOUT
     assert str(silent.address) in str(caught.value)
-    assert trio.current_time() - began < 2
+    assert trio.current_time() - began < 20, "sooner than without a word about time"
     silent.close()
 
 
@@ -310,10 +319,15 @@ async def test_a_listener_that_cannot_keep_the_credential_serves_on(
 ) -> None:
     async with place.serving():
         repair = break_disk(monkeypatch, place.listener)
-        with trio.move_on_after(0.7):
+
+        async def attempt() -> None:
             async with clawchat.connect(place.file, key=KEY, store=place.dialer) as peer:
                 await peer.ping()
-        assert "No space left" in caplog.text
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(attempt)
+            await until(lambda: "No space left" in caplog.text and place.dialer.entries())
+            nursery.cancel_scope.cancel()
         repair()
         async with clawchat.connect(place.entry(), store=place.dialer) as peer:  # type: ignore[arg-type]
             assert await ask(peer, b"now") == b"now"
@@ -342,11 +356,10 @@ async def test_a_copied_store_is_noticed_on_both_sides(place: Place, tmp_path: P
         copytree(place.dialer.folder, tmp_path / "stolen")
         alarms = listener.notices()
         async with clawchat.connect(place.entry(), store=place.dialer) as peer:  # type: ignore[arg-type]
-            await peer.ping()
-            await trio.sleep(0.1)  # the dialer settles: the older generation is over
+            await settled(listener, 2)
             thief = Store(tmp_path / "stolen")
             with pytest.raises(LinkClosed) as caught:
-                async with clawchat.connect(thief.load()[0], store=thief, timeout=5):
+                async with clawchat.connect(thief.load()[0], store=thief):
                     pass
             assert caught.value.code == CloseCode.SUPERSEDED
             alarm = await anext(alarms)
@@ -378,8 +391,7 @@ async def test_the_peer_is_told_however_the_block_ends(place: Place, how: str, h
             except LookupError:
                 assert how == "raised"
         assert scope.cancelled_caught == (how == "cancelled")
-        with trio.fail_after(1):
-            closed = await others[0].wait_closed()
+        closed = await others[0].wait_closed()
         assert closed == Closed(CloseCode.DONE, "", by_peer=True)
 
 
@@ -499,8 +511,7 @@ async def test_a_file_that_another_device_redeemed_is_refused_with_the_reason(
         copy(place.file, kept)
         alarms = listener.notices()
         async with clawchat.connect(kept, key=KEY, store=place.dialer) as peer:
-            await peer.ping()
-            await trio.sleep(0.1)  # the dialer settles: generation 0 is over
+            await settled(listener, 1)
             with pytest.raises(LinkClosed, match="was redeemed before") as caught:
                 async with clawchat.connect(kept, key=KEY, store=Store(tmp_path / "second")):
                     pass
@@ -552,10 +563,11 @@ async def test_a_reader_that_stops_holds_up_the_sender_and_nobody_else(place: Pl
 
         nursery.start_soon(send)
         unread = await other.accept_stream()
-        await trio.sleep(0.3)
-        held = sent
-        await trio.sleep(0.3)
-        assert sent == held < 4 << 20
+        held = -1
+        while sent != held:  # until nothing more is taken for a while
+            held = sent
+            await trio.sleep(0.3)
+            assert sent < 4 << 20
         nursery.start_soon(echo_peer, other)
         assert await ask(peer, b"not held up") == b"not held up"
         got = 0
@@ -590,8 +602,8 @@ async def test_datagrams_pings_and_key_rotation(place: Place) -> None:
         assert await other.receive_datagram() == b"there"
         await other.send_datagram(b"and back")
         assert await peer.receive_datagram() == b"and back"
-        assert 0 < await peer.ping() < 1
-        assert 0 < await other.ping() < 1
+        assert 0 < await peer.ping() < PATIENCE
+        assert 0 < await other.ping() < PATIENCE
         epoch = await peer.rotate_keys()
         assert await other.rotate_keys() > epoch - 1
         assert peer.stats().phase == "live"

@@ -20,11 +20,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 
 from tests.security.victim import KEY_VARIABLE
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT_ON_PURPOSE = {
@@ -154,10 +155,9 @@ def test_nothing_of_a_destroyed_pairing_is_left_in_memory(
 
 def left_in(victim: Victim, spared: set[str]) -> dict[str, int]:
     """What its memory still holds; whoever was told may take a moment."""
-    left: dict[str, int] = {}
-    for _ in range(6):
+    end = monotonic() + PATIENCE
+    while True:
         left = {what: n for what, n in readable(victim).items() if what not in spared}
-        if not left:
-            break
+        if not left or monotonic() > end:
+            return left
         sleep(0.5)
-    return left
