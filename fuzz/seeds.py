@@ -15,6 +15,7 @@ from clawchat.core.wire import frames, varint
 from clawchat.core.wire.address import encode_address
 from clawchat.core.wire.bootstrap import encode_body
 from clawchat.core.wire.control import (
+    CopyReport,
     PortRotate,
     RatchetOffer,
     RatchetReply,
@@ -103,7 +104,9 @@ def control() -> list[bytes]:
     reply = encode_control(RatchetReply(70_000, bytes(1120)))
     request = encode_control(RotateRequest())
     move = encode_control(PortRotate(1, 50_000, (Address("192.0.2.1", 5),)))
-    return [offer, reply, request * 3, request + reply, move, b"\x20\x00", b"\x22\x48\x01"]
+    report = encode_control(CopyReport(70_000, True, 300, 86_400, SEEN))
+    refused = [b"\x20\x00", b"\x22\x48\x01"]
+    return [offer, reply, request * 3, request + reply, move, *refused, report]
 
 
 def bootstrap() -> list[bytes]:

@@ -37,6 +37,7 @@ from clawchat.core.actions import (
     Closed,
     ClosePort,
     Compromised,
+    CopyReported,
     Notify,
     OpenPort,
     PortRotated,
@@ -78,7 +79,9 @@ from clawchat.core.streams.pings import PINGS_MAX
 from clawchat.core.wire import frames, varint
 from clawchat.core.wire.control import (
     PORT_CANDIDATES_MAX,
+    REPORT_MAX,
     ControlReader,
+    CopyReport,
     PortRotate,
     RatchetOffer,
     RatchetReply,
@@ -321,6 +324,12 @@ class Session:
         encoded = encode_control(message)
         for start in range(0, len(encoded), 1000):
             self.add(puppet.on_control(encoded[start : start + 1000]))
+
+    def op_copy_report(self, generation: int, count: int, seconds: int, who: int) -> None:
+        """Somebody used a copy, says a listener; a dialer says so against the rules."""
+        count, seconds = max(1, count % (REPORT_MAX + 1)), seconds % (REPORT_MAX + 1)
+        report = CopyReport(generation, who % 2 == 1, count, seconds, self.source(who))
+        self.add(self.linked.puppet.on_control(encode_control(report)))
 
     def op_answer(self) -> None:
         """Answer the newest offer of a dialer, as a listener should."""
@@ -734,6 +743,8 @@ class Session:
                 self.ended.add(stream)
             case PortRotated(local, _):
                 self.sockets.move(local, self.linked.now)
+            case CopyReported():
+                assert not self.linked.puppet.dialer, "a dialer was believed"
             case Closed():
                 self.closed = True
 
@@ -897,6 +908,7 @@ GRAMMAR: Final = Grammar(
         Op("announce", BYTE, BYTE, BYTE),
         Op("meet", BYTE),
         Op("to", BYTE),
+        Op("copy_report", NUMBER, NUMBER, NUMBER, BYTE),
     ),
 )
 _OPS: Final[tuple[Callable[..., None], ...]] = tuple(
@@ -1043,9 +1055,11 @@ def examples() -> list[bytes]:
         (("shaped", 1, 10, 1), ("ping",), moved, ("wait", 2), ("ping",), moved, ("listen", 50)),
         (("shaped", 1, 50, 0), *opened, ("meet", 3), ("listen", 20), ("wait", 6), *talk),
     ]
+    reports = (("copy_report", 1, 1, 0, 0), ("copy_report", 0, 70_000, 9, 131), send, *talk)
     stages = range(len(STAGES) + 1)
     return [
         *(GRAMMAR.program((1, 0), *program) for program in programs),
         *(GRAMMAR.program((stage, 0), *programs[0], *programs[4]) for stage in stages),
         *(GRAMMAR.program((stage, 1), *write, *lossy, *write) for stage in (1, 2)),
+        GRAMMAR.program((1, 0), *reports),
     ]

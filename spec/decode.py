@@ -455,6 +455,9 @@ def read_control(data: bytes) -> list[Case]:
         if kind == 0x25:
             messages.append(read_port_rotate(body))
             continue
+        if kind == 0x26:
+            messages.append(read_copy_report(body))
+            continue
         size = {0x22: 1216, 0x23: 1120, 0x24: 0}.get(kind)
         if size is None:
             raise Refused("type")
@@ -477,6 +480,17 @@ def read_port_rotate(body: Reader) -> Case:
     if not body.done or any(address.endswith(":0") for address in addresses):
         raise Refused("body")
     return {"type": "PORT_ROTATE", "sequence": sequence, "port": port, "candidates": addresses}
+
+
+def read_copy_report(body: Reader) -> Case:
+    report: Case = {"type": "COPY_REPORT"}
+    report |= {name: body.varint() for name in ("generation", "whose", "count", "seconds")}
+    report["address"] = read_address(body, body.number(1))
+    if not body.done or report["whose"] > 1:
+        raise Refused("body")
+    if not 0 < report["count"] < 1 << 32 or report["seconds"] >= 1 << 32:
+        raise Refused("body")
+    return report
 
 
 # --- section 16: key ratchet ------------------------------------------------------------------

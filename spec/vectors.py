@@ -460,6 +460,23 @@ def _control() -> Iterator[Case]:
     yield _good("the three messages of the ratchet", {"stream": three}, {"messages": said})
     ported = b"".join(map(control.encode_control, moves))
     yield _good("two moves to other ports", {"stream": ported}, {"messages": told})
+    reports = (
+        control.CopyReport(0, False, 1, 0, Address("192.0.2.1", 5)),
+        control.CopyReport(70_000, True, 300, 86_400, Address("2001:db8::1", 65_535)),
+    )
+    noticed = [
+        {
+            "type": "COPY_REPORT",
+            "generation": report.generation,
+            "whose": int(report.same_device),
+            "count": report.count,
+            "seconds": report.seconds,
+            "address": str(report.remote),
+        }
+        for report in reports
+    ]
+    reported = b"".join(map(control.encode_control, reports))
+    yield _good("two reports of copies", {"stream": reported}, {"messages": noticed})
     for name, text, why in (
         ("reserved CANDIDATES", "2000", "reserved"),
         ("an unknown type", "2100", "type"),
@@ -468,6 +485,11 @@ def _control() -> Iterator[Case]:
         ("a move with five addresses", "252701c00005" + "04c00002010005" * 5, "body"),
         ("a move that goes on", "250501c00000ff", "body"),
         ("a move to an address without a port", "250b01c0000104c00002010000", "body"),
+        ("a report of nothing", "260b01000000" + "04c00002010005", "body"),
+        ("a report of 2^32 uses", "26120100c00000010000000000" + "04c00002010005", "body"),
+        ("a report by a third kind of key", "260b01020100" + "04c00002010005", "body"),
+        ("a report that goes on", "260c01000100" + "04c0000201000500", "body"),
+        ("a report without an address", "260401000100", "body"),
         ("an offer of one byte", "220200ff", "body"),
         ("a body of 2049 bytes", "224801" + "00" * 2049, "length"),
     ):

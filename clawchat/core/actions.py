@@ -251,6 +251,23 @@ class CredentialReused:
 
 
 @frozen
+class CopyReported:
+    """Our listener noticed that somebody else used a credential of this device. For the user.
+
+    `count` times since it last said so; the last was `ago_ns` ago, from `remote` as the listener
+    sees it. With `same_device` it was by this device's own key: an old state of it, from a backup
+    or a copy of all it keeps. Without, another machine holds a copy, of the bootstrap file when
+    `generation` is 0.
+    """
+
+    generation: int
+    remote: Address
+    same_device: bool
+    count: int
+    ago_ns: int
+
+
+@frozen
 class Kept:
     """What this side held of a pairing besides packet keys, and has wiped."""
 
@@ -314,6 +331,7 @@ Notice: TypeAlias = (
     | PortRotated
     | PortKept
     | CredentialReused
+    | CopyReported
     | Compromised
     | Closed
 )

@@ -47,6 +47,9 @@ HOP_AFTER: Final = 10 * SECOND  # suspect for this long, a dialer tries another 
 ASLEEP_AFTER: Final = 30 * SECOND  # suspect for this long, a listener stops talking and waits
 CLOSING_PROBES: Final = 3  # probe timeouts for which a closed link still answers with CLOSE
 
+# Clone detection (PROTOCOL.md "Clone detection")
+REPORT_EVERY: Final = MINUTE  # a device is told so often at most, however often a copy is used
+
 # Compromised (PROTOCOL.md "Compromised")
 DECLARING_LASTS: Final = 10 * SECOND  # the peer is told for so long; then the last keys go anyway
 DECLARING_MIN: Final = 100 * MILLISECOND  # between two COMPROMISED; else a probe timeout ...

@@ -84,7 +84,13 @@ class Endpoint:
         self._links = Links(self.config, entropy, self._registry, trace)
         issuer = Issuer(self.static, entropy)
         cookie_key = Secret(entropy(COOKIE_KEY_SIZE))
-        clones = Clones(self.config.identity, cookie_key, self._registry, entropy)
+        clones = Clones(
+            self.config.identity,
+            cookie_key,
+            self._registry,
+            entropy,
+            self._links.touch_incoming_of,
+        )
         self._reception = Reception(
             self.config, entropy, self._registry, self._links, issuer, clones
         )

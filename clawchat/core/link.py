@@ -61,7 +61,7 @@ from clawchat.core.timers import Timer
 from clawchat.core.transport import Transport
 from clawchat.core.undoing import Undoing
 from clawchat.core.upkeep import Upkeep
-from clawchat.core.wire.control import PortRotate
+from clawchat.core.wire.control import CopyReport, PortRotate
 from clawchat.core.wire.frames import SCOPE_EVERYTHING, Close, Compromised, encode_close
 from clawchat.errors import (
     CloseCode,
@@ -254,6 +254,7 @@ class Link:
         self.transport.inbound.holding = True
         self._upkeep = Upkeep(
             self.id,
+            self.file_id,
             agreement,
             self.transport,
             self.timers,
@@ -378,6 +379,8 @@ class Link:
         for message in facts.control:
             if isinstance(message, PortRotate):
                 self.upkeep.ports.take(message, now)
+            elif isinstance(message, CopyReport):
+                self.upkeep.telling.take(message)
             else:
                 self.upkeep.ratchet.take(message, now)
         self._tell(transport)
@@ -479,6 +482,7 @@ class Link:
         if life.phase is established.Phase.CLOSING and Timer.CLOSING not in self.timers:
             assert self.transport is not None
             self._stop_timers()
+            self.upkeep.telling.over()
             wait = CLOSING_PROBES * self.transport.recovery.pto_ns
             self.timers[Timer.CLOSING] = now + wait
         elif life.phase is established.Phase.CLOSED:
@@ -531,6 +535,7 @@ class Link:
         if transport is not None:
             transport.epochs.wipe()
         if self._upkeep is not None:
+            self._upkeep.telling.over()
             self._upkeep.ratchet.wipe()
 
     # --- leaving ------------------------------------------------------------------------------
@@ -637,6 +642,7 @@ _ON_TIMER: Final[dict[Timer, Callable[[Link, Instant], None]]] = {
     Timer.PUNCH: lambda link, now: link.upkeep.ports.punch_due(now),
     Timer.MOVE: Link._on_move,
     Timer.OVERLAP: lambda link, now: link.upkeep.ports.overlap_over(now),
+    Timer.REPORT: lambda link, now: link.upkeep.telling.due(now),
     Timer.HOP: lambda link, now: link._fire_life(established.HopDue(now), now),
     Timer.ASLEEP: lambda link, now: link._fire_life(established.AsleepDue(now), now),
     Timer.SILENCE: Link._on_silence,

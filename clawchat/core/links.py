@@ -117,6 +117,11 @@ class Links:
         """Something happened to it."""
         self._touched[link] = None
 
+    def touch_incoming_of(self, file_id: bytes) -> None:
+        """There is something that those which the peer dialled are to look at."""
+        for link in self.incoming_of(file_id):
+            self.touch(link)
+
     def advance(self, now: Instant) -> None:
         """Fire what is due."""
         while (link := self._agenda.take(now)) is not None:

@@ -102,7 +102,7 @@ class Reception:
         hello = read_hello(self._config.identity, pairing, used.generation, message, self._entropy)
         static = hello.dialer_static
         if pairing.peer_static not in (None, static):
-            self._clones.refuse_device(pairing, used.generation, static, message, path)
+            self._clones.refuse_device(pairing, used.generation, static, message, path, now)
             raise Malformed(Drop.WRONG_DEVICE)
         self._answer(hello, pairing, used, message, path, now)
 
@@ -162,11 +162,11 @@ class Reception:
             older.displace(now)
         for rival in self._links.pending_of(link.file_id):
             if rival is not link:
-                self._report_rival(link, rival)
+                self._report_rival(link, rival, now)
                 self._displace(rival, now)
         self._links.promote(link)
 
-    def _report_rival(self, link: Link, rival: Link) -> None:
+    def _report_rival(self, link: Link, rival: Link, now: Instant) -> None:
         """Two devices redeemed one bootstrap file at the same time: the other one has lost.
 
         No replay looks like this: a HELLO bears the key of a device that made it from the file.
@@ -176,8 +176,8 @@ class Reception:
         assert isinstance(lost, Answering)
         if won.dialer_static != lost.dialer_static:
             pairing = self._registry.pairings[link.file_id]
-            static = lost.dialer_static
-            self._clones.report(pairing, lost.used.generation, static, rival.answered.called_from)
+            generation, path = lost.used.generation, rival.answered.called_from
+            self._clones.report(pairing, generation, lost.dialer_static, path, now)
 
     def _displace(self, link: Link, now: Instant) -> None:
         link.displace(now)
@@ -189,6 +189,7 @@ class Reception:
         """Neither a pairing's generations nor its answered HELLOs count any more."""
         pairing = self._registry.pairings.get(file_id)
         self._registry.forget(file_id)
+        self._registry.untold.forget(file_id)
         self._answered.pop(file_id, None)
         if pairing is not None:
             pairing.wipe()

@@ -19,6 +19,7 @@ from clawchat.core.config import HANDSHAKES_PER_SECOND
 from clawchat.core.credential import Credential, Pairing, Superseded
 from clawchat.core.crypto.schedule import EpochKeys
 from clawchat.core.instant import Instant
+from clawchat.core.untold import Waiting
 from clawchat.errors import CompromiseReason, Drop
 
 L = TypeVar("L")
@@ -41,7 +42,8 @@ class Registry(Generic[L]):
 
     `calls` finds the link that dials by the hint under which its answer comes. `destroy` wipes
     what the endpoint keeps of a pairing, and of everything else if told so, and says what it was.
-    `admission` bounds what all that arrives without a link may cost.
+    `admission` bounds what all that arrives without a link may cost. `untold` is what devices are
+    to hear of copies of their credentials.
     """
 
     routes: dict[bytes, Route[L]] = field(factory=dict)
@@ -53,6 +55,7 @@ class Registry(Generic[L]):
     saving: dict[int, tuple[L, Pairing]] = field(factory=dict)
     destroy: Destroyer = lambda *_: Kept()
     admission: Admission = field(factory=lambda: Admission(HANDSHAKES_PER_SECOND))
+    untold: Waiting = field(factory=Waiting)
     _tickets: int = 0
 
     def next_ticket(self, link: L, pairing: Pairing) -> int:

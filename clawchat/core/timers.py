@@ -32,6 +32,7 @@ class Timer(Enum):
     PUNCH = "the new path of a moving port was not answered: it is challenged again"
     MOVE = "the new path of a moving port had its time: the port stays"
     OVERLAP = "what was under way to an old port has had its time: the port is closed"
+    REPORT = "a device that was told of copies can be told of more"
     HOP = "a suspect path stays dead: another local port may do better"
     ASLEEP = "a dialer was lost long enough: keep its keys and wait for it"
     SILENCE = "nothing authenticated came for so long that the peer is gone"

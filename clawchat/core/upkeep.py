@@ -1,10 +1,11 @@
-"""What keeps one link fresh and found: the runners of its keys, its paths and its ports.
+"""What keeps one link fresh and found: the runners of its keys, its paths and its ports; and what
+is told of copies over it.
 
 They share the link's transport and its timers, begin with its agreement and end with it.
 
 Rules: nothing here decides; whoever has a clock or an event calls the runner that it concerns.
-Left to others: each of the three (`core.ratchet`, `core.roaming`, `core.ports`), when their timers
-fire (`core.link`).
+Left to others: each of them (`core.ratchet`, `core.roaming`, `core.ports`, `core.telling`), when
+their timers fire (`core.link`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from clawchat.core.ratchet import Ratchet
 from clawchat.core.registry import Registry
 from clawchat.core.roaming import Roaming
 from clawchat.core.table import Trace
+from clawchat.core.telling import Telling
 from clawchat.core.timers import Timer
 from clawchat.core.transport import Transport
 
@@ -27,11 +29,12 @@ from clawchat.core.transport import Transport
 class Upkeep:
     """`paths` are those that the link may come about on: a dialer goes on asking on them."""
 
-    __slots__ = ("ports", "ratchet", "roaming")
+    __slots__ = ("ports", "ratchet", "roaming", "telling")
 
     def __init__(
         self,
         link: int,
+        file_id: bytes,
         agreement: Agreement,
         transport: Transport,
         timers: dict[Timer, Instant],
@@ -68,6 +71,8 @@ class Upkeep:
             trace=trace,
         )
 
+        self.telling = Telling(file_id, transport, timers, registry, dialer=dialer)
+
     def start_clocks(self, now: Instant) -> None:
         """The link is up."""
         self.roaming.start_clock(now)
@@ -75,6 +80,7 @@ class Upkeep:
         self.ratchet.start_clock(now)
 
     def look(self, now: Instant) -> None:
-        """Once a batch: what depends on traffic."""
+        """Once a batch: what depends on traffic, and what there is to say."""
         self.roaming.look(now)
         self.ratchet.look(now)
+        self.telling.look(now)

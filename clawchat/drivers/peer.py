@@ -18,6 +18,7 @@ import trio
 from clawchat.core.actions import (
     Closed,
     Compromised,
+    CopyReported,
     CredentialReused,
     DatagramArrived,
     Established,
@@ -65,6 +66,7 @@ from clawchat.errors import (
 )
 
 DATAGRAMS_KEPT: Final = 256  # unreliable datagrams waiting for the application; the oldest go
+REPORTS_KEPT: Final = 16  # of copies: a listener that keeps the rules makes two a minute
 DRAIN_SECONDS: Final = 2.0  # how long a clean exit waits for acknowledgements
 
 
@@ -105,6 +107,9 @@ class Peer:
 
     Every waiting method raises `trio.BrokenResourceError` (its `__cause__` is a `LinkClosed`)
     when the link ends meanwhile, and can be cancelled at any time.
+
+    `reports` is what our listener said of copies of this device's credential. Whoever shows them to
+    the user takes them out; they stay when the link ends, so that none comes too early or too late.
     """
 
     def __init__(self, carrier: Carrier, link: int, *, dialer: bool) -> None:
@@ -114,6 +119,7 @@ class Peer:
         self.observed: Address | None = None  # where the peer saw us come from
         self.store_error: StoreError | None = None  # why the credential could not be kept
         self.receipt: Receipt | None = None  # of the pairing's destruction, by whomever declared
+        self.reports: Final[deque[CopyReported]] = deque(maxlen=REPORTS_KEPT)
         self._carrier = carrier
         self._established: Established | None = None
         self._streams: dict[int, LinkStream] = {}
@@ -298,8 +304,9 @@ class Peer:
 
         `Observed`, `KeysRotated`, `PathSuspect` (nothing is heard: every path is searched),
         `PathRestored`, `PathChanged`, `PortRotated`, `PortKept` (a move to another port was given
-        up; nothing to worry about), `CredentialReused`, `Compromised` and `Closed`; each call gives
-        an iterator of its own. A reader more than 64 notices late loses the oldest.
+        up; nothing to worry about), `CredentialReused` (of this device, if we listen for it),
+        `CopyReported` (of ours, by our listener; see `reports`), `Compromised` and `Closed`; each
+        call gives an iterator of its own. A reader more than 64 notices late loses the oldest.
         """
         reader = self._feed.reader()
         if self.closed is not None:
@@ -400,6 +407,8 @@ class Peer:
             self.observed = notice.address
         elif isinstance(notice, KeysRotated):
             self._epoch = notice.epoch
+        elif isinstance(notice, CopyReported):
+            self.reports.append(notice)
         elif isinstance(notice, Compromised):
             self.receipt = notice.receipt
         elif isinstance(notice, Closed):

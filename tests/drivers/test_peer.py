@@ -10,6 +10,7 @@ import trio.testing
 
 from clawchat.core.actions import (
     Closed,
+    CopyReported,
     CredentialReused,
     DatagramArrived,
     Established,
@@ -47,7 +48,7 @@ from clawchat.core.events import (
     stream_id,
 )
 from clawchat.drivers.feed import KEPT
-from clawchat.drivers.peer import DATAGRAMS_KEPT, Peer, fingerprint
+from clawchat.drivers.peer import DATAGRAMS_KEPT, REPORTS_KEPT, Peer, fingerprint
 from clawchat.drivers.stream import (
     CODE_CANCELLED,
     CODE_CLOSED,
@@ -715,6 +716,7 @@ async def test_every_reader_gets_every_notice_and_the_end(
         Observed(Address("192.0.2.1", 5)),
         KeysRotated(1, 1),
         CredentialReused(b"f" * 16, 1, PATH, b"s" * 32, same_device=True),
+        CopyReported(1, PATH.remote, same_device=True, count=1, ago_ns=0),
         Closed(CloseCode.DONE, "", True),
     ]
     for notice in said:
@@ -724,6 +726,15 @@ async def test_every_reader_gets_every_notice_and_the_end(
     late: list[Notice] = []
     await read(late)
     assert late == said[-1:]
+
+
+async def test_reports_of_copies_wait_for_who_shows_them_and_a_flood_of_them_is_bounded(
+    peer: Peer,
+) -> None:
+    for generation in range(REPORTS_KEPT + 5):
+        peer.arrived(CopyReported(generation, PATH.remote, False, 1, 0))
+    peer.arrived(Closed(CloseCode.DONE, "", True))
+    assert [report.generation for report in peer.reports] == [*range(5, REPORTS_KEPT + 5)]
 
 
 async def test_a_reader_that_went_away_is_forgotten(peer: Peer) -> None:

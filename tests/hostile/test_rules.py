@@ -23,6 +23,7 @@ from clawchat.core.wire.control import (
     OFFER_SIZE,
     REPLY_SIZE,
     ControlType,
+    CopyReport,
     RatchetOffer,
     RatchetReply,
     RotateRequest,
@@ -30,7 +31,7 @@ from clawchat.core.wire.control import (
 )
 from clawchat.core.wire.parameters import STREAMS_MAX
 from clawchat.errors import CloseCode, CompromiseReason, Drop
-from fuzz.puppet import Linked, puppet_dials, puppet_listens
+from fuzz.puppet import THEIRS, Linked, puppet_dials, puppet_listens
 
 Payloads = Callable[[Linked], list[bytes]]
 BOTH = (puppet_dials, puppet_listens)
@@ -108,6 +109,10 @@ def acknowledged_offer(linked: Linked) -> list[bytes]:
     puppet = linked.puppet
     first = puppet.on_control(encode_control(puppet.offer(1)))
     return [first, puppet.on_control(encode_control(puppet.offer(2)))]
+
+
+def report(count: int = 1, seconds: int = 0) -> bytes:
+    return encode_control(CopyReport(0, True, count, seconds, THEIRS))
 
 
 def bare_control(offset: int, size: int) -> bytes:
@@ -200,6 +205,27 @@ RULES = (
         "10",
         "a body where none belongs",
         control(message(ControlType.ROTATE_REQUEST, b"x")),
+        CloseCode.FRAME,
+    ),
+    # 7.4: reports of copies
+    Rule("7.4", "a dialer that reports a copy", control(report()), CloseCode.FRAME, LISTENER),
+    Rule("7.4", "a listener that reports copies", control(report(), report(9, 9)), None, DIALER),
+    Rule(
+        "7.4",
+        "a report of nothing",
+        control(message(ControlType.COPY_REPORT, varints(0, 1, 0, 0) + b"\4\xc0\0\2\1\0\5")),
+        CloseCode.FRAME,
+    ),
+    Rule(
+        "7.4",
+        "a report by a third kind of key",
+        control(message(ControlType.COPY_REPORT, varints(0, 2, 1, 0) + b"\4\xc0\0\2\1\0\5")),
+        CloseCode.FRAME,
+    ),
+    Rule(
+        "7.4",
+        "a report without an address",
+        control(message(ControlType.COPY_REPORT, varints(0, 1, 1, 0))),
         CloseCode.FRAME,
     ),
     # 11: streams

@@ -135,6 +135,12 @@ class Streams:
         """How many streams are live, without the control stream."""
         return len(self._live) - (CONTROL_STREAM in self._live)
 
+    @property
+    def control_unheard(self) -> bool:
+        """Whether something that we said on the control stream is not acknowledged."""
+        control = self._live.get(CONTROL_STREAM)
+        return control is not None and control.send.buffered > 0
+
     # --- the application ----------------------------------------------------------------------
 
     def write(self, stream: int, data: Buffer, end: bool = False, *, shaped: bool = False) -> None:

@@ -22,6 +22,7 @@ OFFER_SIZE: Final = 1216  # an X-Wing public key
 REPLY_SIZE: Final = 1120  # an X-Wing ciphertext
 EPOCH_MAX: Final = (1 << 32) - 1
 PORT_CANDIDATES_MAX: Final = 4  # addresses of one socket: host, IPv6, mapped, seen by others
+REPORT_MAX: Final = (1 << 32) - 1  # of a report's count, and of its seconds: 136 years
 
 
 @unique
@@ -33,6 +34,7 @@ class ControlType(IntEnum):
     RATCHET_REPLY = 0x23
     ROTATE_REQUEST = 0x24
     PORT_ROTATE = 0x25
+    COPY_REPORT = 0x26
 
 
 @frozen
@@ -69,8 +71,23 @@ class PortRotate:
     candidates: tuple[Address, ...] = ()
 
 
+@frozen
+class CopyReport:
+    """The listener noticed `count` uses of credentials of this pairing by somebody else.
+
+    The last was `seconds` ago, from `remote`, with the credential of `generation`; `same_device`
+    says that it was by the paired device's own key.
+    """
+
+    generation: int
+    same_device: bool
+    count: int
+    seconds: int
+    remote: Address
+
+
 RatchetMessage: TypeAlias = RatchetOffer | RatchetReply | RotateRequest
-ControlMessage: TypeAlias = RatchetMessage | PortRotate
+ControlMessage: TypeAlias = RatchetMessage | PortRotate | CopyReport
 
 _KINDS: Final = frozenset(
     {
@@ -78,6 +95,7 @@ _KINDS: Final = frozenset(
         ControlType.RATCHET_REPLY,
         ControlType.ROTATE_REQUEST,
         ControlType.PORT_ROTATE,
+        ControlType.COPY_REPORT,
     }
 )
 _KEY_SIZE: Final = {ControlType.RATCHET_OFFER: OFFER_SIZE, ControlType.RATCHET_REPLY: REPLY_SIZE}
@@ -89,6 +107,8 @@ def encode_control(message: ControlMessage) -> bytes:
         return varint.encode(ControlType.ROTATE_REQUEST) + b"\0"
     if isinstance(message, PortRotate):
         return _port_rotate(message)
+    if isinstance(message, CopyReport):
+        return _copy_report(message)
     if isinstance(message, RatchetOffer):
         kind, key = ControlType.RATCHET_OFFER, message.public
     else:
@@ -108,6 +128,14 @@ def _port_rotate(message: PortRotate) -> bytes:
     body = varint.encode(message.sequence) + message.port.to_bytes(2, "big")
     body += bytes((len(addresses),)) + b"".join(map(encode_address, addresses))
     return varint.encode(ControlType.PORT_ROTATE) + varint.encode(len(body)) + body
+
+
+def _copy_report(message: CopyReport) -> bytes:
+    if not (0 < message.count <= REPORT_MAX and message.seconds <= REPORT_MAX):
+        raise ValueError("a report of no use, or of too many")
+    numbers = (message.generation, message.same_device, message.count, message.seconds)
+    body = b"".join(map(varint.encode, numbers)) + encode_address(message.remote)
+    return varint.encode(ControlType.COPY_REPORT) + varint.encode(len(body)) + body
 
 
 class ControlReader:
@@ -169,6 +197,8 @@ def _body(kind: ControlType, body: bytes) -> ControlMessage:
         return RotateRequest()
     if kind is ControlType.PORT_ROTATE:
         return _read_port_rotate(body)
+    if kind is ControlType.COPY_REPORT:
+        return _read_copy_report(body)
     epoch, at = varint.decode(body, 0)
     if epoch > EPOCH_MAX or len(body) - at != _KEY_SIZE[kind]:
         raise Malformed(Drop.MALFORMED_FRAME)
@@ -194,3 +224,14 @@ def _read_port_rotate(body: bytes) -> PortRotate:
     if at != len(body):
         raise Malformed(Drop.MALFORMED_FRAME)
     return PortRotate(sequence, port, tuple(addresses))
+
+
+def _read_copy_report(body: bytes) -> CopyReport:
+    generation, at = varint.decode(body, 0)
+    whose, at = varint.decode(body, at)
+    count, at = varint.decode(body, at)
+    seconds, at = varint.decode(body, at)
+    remote, at = decode_address(body, at, Drop.MALFORMED_FRAME)
+    if whose > 1 or not 0 < count <= REPORT_MAX or seconds > REPORT_MAX or at != len(body):
+        raise Malformed(Drop.MALFORMED_FRAME)
+    return CopyReport(generation, whose == 1, count, seconds, remote)

@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from clawchat.core.credential import Address
 from clawchat.core.wire import frames, varint
-from clawchat.core.wire.control import PortRotate, RatchetOffer, RatchetReply, RotateRequest
+from clawchat.core.wire.control import (
+    REPORT_MAX,
+    CopyReport,
+    PortRotate,
+    RatchetOffer,
+    RatchetReply,
+    RotateRequest,
+)
 
 numbers = st.one_of(st.integers(0, 300), st.integers(0, varint.MAX))
 tokens = st.binary(min_size=8, max_size=8)
@@ -60,5 +67,13 @@ any_control = st.one_of(
         numbers,
         st.integers(1, 65_535),
         st.lists(st.builds(Address, hosts, st.integers(1, 65_535)), max_size=4).map(tuple),
+    ),
+    st.builds(
+        CopyReport,
+        numbers,
+        st.booleans(),
+        st.integers(1, REPORT_MAX),
+        st.integers(0, REPORT_MAX),
+        st.builds(Address, hosts, st.integers(0, 65_535)),
     ),
 )

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from clawchat.core.credential import Address
 from clawchat.core.wire import varint
 from clawchat.core.wire.control import (
+    REPORT_MAX,
     ControlMessage,
     ControlReader,
+    CopyReport,
     PortRotate,
     RatchetOffer,
     RatchetReply,
@@ -24,6 +26,8 @@ from tests.core.wire import samples
 
 V = varint.encode
 OFFER = RatchetOffer(3, bytes(1216))
+SEEN = Address("192.0.2.1", 5)
+FROM = b"\4\xc0\0\2\1\0\5"
 
 
 def refused(reader: ControlReader, data: bytes) -> bool:
@@ -52,7 +56,7 @@ def test_messages_survive_byte_by_byte() -> None:
     assert got == sent
 
 
-@pytest.mark.parametrize("kind", [0x00, 0x20, 0x21, 0x26, 0x4000])
+@pytest.mark.parametrize("kind", [0x00, 0x20, 0x21, 0x27, 0x4000])
 def test_a_reserved_or_unknown_type_is_refused_before_its_length_arrives(kind: int) -> None:
     assert refused(ControlReader(), V(kind))
 
@@ -85,6 +89,15 @@ def test_an_unfinished_message_is_all_that_is_buffered() -> None:
         V(0x25) + V(4) + V(1) + b"\xc0\x00\5",
         V(0x25) + V(5) + V(1) + b"\xc0\x00\1\4",
         V(0x25) + V(11) + V(1) + b"\xc0\x00\1" + b"\4\xc0\0\2\1\0\0",
+        V(0x26) + V(0),
+        V(0x26) + V(4) + V(3) + V(1) + V(1) + V(0),
+        V(0x26) + V(10) + V(3) + V(1) + V(1) + V(0) + FROM[:-1],
+        V(0x26) + V(12) + V(3) + V(1) + V(1) + V(0) + FROM + b"x",
+        V(0x26) + V(11) + V(3) + V(2) + V(1) + V(0) + FROM,
+        V(0x26) + V(11) + V(3) + V(1) + V(0) + V(0) + FROM,
+        V(0x26) + V(18) + V(3) + V(1) + V(REPORT_MAX + 1) + V(0) + FROM,
+        V(0x26) + V(18) + V(3) + V(1) + V(1) + V(REPORT_MAX + 1) + FROM,
+        V(0x26) + V(23) + V(3) + V(1) + V(1) + V(0) + b"\6" + bytes(10) + b"\xff\xff\xc0\0\2\1\0\5",
     ],
 )
 def test_a_body_that_does_not_fit_its_type_is_refused(message: bytes) -> None:
@@ -119,3 +132,26 @@ def test_a_move_to_no_port_or_to_too_many_addresses_is_not_written(message: Port
 def test_a_ratchet_message_of_a_wrong_size_is_not_written(message: ControlMessage) -> None:
     with pytest.raises(ValueError, match="wrong size"):
         encode_control(message)
+
+
+def test_the_largest_report_of_a_copy_is_small() -> None:
+    report = CopyReport((1 << 62) - 1, True, REPORT_MAX, REPORT_MAX, Address("2001:db8::1", 65_535))
+    encoded = encode_control(report)
+    assert ControlReader().feed(encoded) == [report]
+    assert len(encoded) <= 48
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        CopyReport(1, True, 0, 0, SEEN),
+        CopyReport(1, True, REPORT_MAX + 1, 0, SEEN),
+        CopyReport(1, True, 1, REPORT_MAX + 1, SEEN),
+        CopyReport(-1, True, 1, 0, SEEN),
+        CopyReport(1, True, 1, -1, SEEN),
+        CopyReport(1, True, 1, 0, Address("not an address", 5)),
+    ],
+)
+def test_a_report_that_nobody_could_read_is_not_written(report: CopyReport) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        encode_control(report)
