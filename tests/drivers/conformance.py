@@ -31,6 +31,7 @@ from clawchat.core.actions import (
     BootstrapContent,
     Closed,
     Compromised,
+    CopyReported,
     CredentialReused,
     DatagramArrived,
     Established,
@@ -307,6 +308,8 @@ def _line(notice: Notice) -> Line | None:
         return ("port rotated",)
     if isinstance(notice, CredentialReused):
         return ("reused", notice.generation)
+    if isinstance(notice, CopyReported):
+        return ("copy reported", notice.generation, notice.same_device, notice.count)
     if isinstance(notice, Compromised):
         return ("compromised", notice.receipt.reason.name, notice.receipt.by_peer)
     if isinstance(notice, Closed):
@@ -485,6 +488,16 @@ async def a_second_file_is_needed_for_a_second_device(stage: Stage) -> None:
     await stage.dialer.expect(Closed)
 
 
+async def a_device_with_a_link_is_told_of_a_copy(stage: Stage) -> None:
+    pairing = await stage.file()
+    await stage.link_with(pairing)
+    await _written_down(stage)
+    await stage.dial(pairing)  # as an old state of that device would
+    await stage.dialer.expect(CopyReported, generation=0, same_device=True, count=1)
+    await stage.dialer.expect(Closed, code=CloseCode.SUPERSEDED)
+    await stage.listener.expect(CredentialReused, generation=0)
+
+
 async def _settled(stage: Stage) -> None:
     """Both sides have given up the generation that they used, and their disks say so too."""
     for side in (stage.dialer, stage.listener):
@@ -549,4 +562,5 @@ SCENARIOS = (
         "a_second_file_is_needed_for_a_second_device",
         a_second_file_is_needed_for_a_second_device,
     ),
+    Scenario("a_device_with_a_link_is_told_of_a_copy", a_device_with_a_link_is_told_of_a_copy),
 )

@@ -1,7 +1,8 @@
 """Copies of credentials and old backups, in virtual worlds: who is let in, and who is told.
 
 PROTOCOL.md 7: the right device is never locked out by a copy that comes later, a copy never gets in
-once its original moved on, both users learn of it, and who has nothing of use meets silence.
+once its original moved on, both users learn of it, on the link that is up as well, and who has
+nothing of use meets silence.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from random import Random
 
 import pytest
 
-from clawchat.core.actions import BootstrapContent, CredentialReused
+from clawchat.core.actions import BootstrapContent, CopyReported, CredentialReused
 from clawchat.core.credential import Address, Pairing
 from clawchat.core.crypto.envelope import ENVELOPE_SIZES
 from clawchat.core.crypto.suite import public_key
 from clawchat.core.exchange import first_pairing
-from clawchat.core.instant import MILLISECOND, SECOND
+from clawchat.core.instant import HOUR, MILLISECOND, MINUTE, SECOND
 from clawchat.drivers.simulator.host import Host
 from clawchat.drivers.simulator.network import Conditions, Parcel
 from clawchat.drivers.simulator.simulation import LISTENER
@@ -86,6 +87,16 @@ def only_report(pair: Pair) -> CredentialReused:
     return report
 
 
+def only_warning(pair: Pair, caller: Caller | None = None) -> CopyReported:
+    """What the device hears over its link; it says what was reported to the listener's user."""
+    caller = caller or pair.caller
+    assert pair.world.run_until(lambda: bool(caller.warned), 90 * SECOND)
+    (warning,), report = caller.warned, pair.answerer.reports[-1]
+    assert (warning.generation, warning.same_device) == (report.generation, report.same_device)
+    assert warning.remote == report.path.remote
+    return warning
+
+
 def refused(pair: Pair, caller: Caller) -> None:
     """Run until the holder of a copy is told so, and dials no more."""
     told = pair.world.run_until(lambda: CloseCode.SUPERSEDED in closes(caller), 30 * SECOND)
@@ -107,6 +118,8 @@ def test_the_second_holder_of_a_redeemed_file_is_refused_and_both_users_learn_it
     assert (report.generation, report.same_device) == (0, False)
     assert report.static == public_key(second.identity)
     assert report.path.remote == ELSEWHERE
+    assert only_warning(pair).count == 1
+    assert not caller.warned
     assert pair.linked() is talk
 
 
@@ -121,7 +134,47 @@ def test_a_copy_of_a_device_is_refused_once_the_device_has_moved_on() -> None:
     refused(pair, caller)
     report = only_report(pair)
     assert (report.generation, report.same_device) == (1, True)
+    assert only_warning(pair).count == 1
     assert pair.linked() is talk
+
+
+def test_a_copy_that_was_used_while_the_device_was_off_is_told_when_it_links_again() -> None:
+    pair = with_copies("off meanwhile")
+    pair.link()
+    pair.rest()
+    (copied,) = kept(pair.dialer).values()
+    move_on(pair)
+    pair.dialer.kill()
+    thief, caller = another(pair, copied, identity=pair.dialer.identity)
+    thief.start()
+    refused(pair, caller)
+    pair.world.run(HOUR)
+    pair.dialer.start()
+    pair.link()
+    warning = only_warning(pair)
+    assert warning.count == 1
+    assert HOUR <= warning.ago_ns < HOUR + MINUTE
+
+
+def test_a_link_ends_unheard_and_a_thief_goes_on_and_the_device_hears_all_of_it() -> None:
+    pair = with_copies("goes on")
+    pair.link()
+    pair.rest()
+    (copied,) = kept(pair.dialer).values()
+    move_on(pair)
+    pair.shape(Conditions(cut=True))
+    thief, caller = another(pair, copied, identity=pair.dialer.identity)
+    thief.start()
+    used = pair.world.run_until(lambda: len(pair.answerer.reports) > 2, HOUR)
+    assert used, "a host that dials again by itself, as it should not"
+    caller.wants_link = False
+    pair.world.run(5 * SECOND)
+    uses = len(pair.answerer.reports)
+    pair.dialer.kill()
+    pair.shape(Conditions(latency_ns=10 * MILLISECOND))
+    pair.dialer.start()
+    pair.link()
+    assert only_warning(pair).count == uses
 
 
 def test_when_the_copy_comes_first_the_device_is_refused_and_so_its_user_learns_it() -> None:
@@ -140,6 +193,8 @@ def test_when_the_copy_comes_first_the_device_is_refused_and_so_its_user_learns_
     assert report.path.remote == pair.dialer.address
     assert report.same_device
     assert theft.talks, "a report alone ends no link: the person decides"
+    assert only_warning(pair, theft).remote == pair.dialer.address, "the listener cannot know"
+    assert not pair.caller.warned
 
 
 @pytest.mark.parametrize("links", [1, 5])
@@ -264,5 +319,9 @@ def test_of_two_holders_of_one_file_that_race_one_wins_and_both_users_learn_it(
     pair.world.run(5 * SECOND)
     assert all(other.static == report.static for other in pair.answerer.reports)
     (talk,) = winner.talks.values()
+    pair.world.run(2 * MINUTE)
+    assert not loser.warned
+    assert sum(told.count for told in winner.warned) == len(pair.answerer.reports)
+    assert not any(told.generation or told.same_device for told in winner.warned)
     assert [end.hash for end in pair.answerer.talks.values()] == [talk.hash]
     assert not loser.talks

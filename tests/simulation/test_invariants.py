@@ -7,9 +7,10 @@ from enum import Enum, auto
 
 import pytest
 
-from clawchat.core import clones, ratchet
+from clawchat.core import clones, ratchet, telling
 from clawchat.core.actions import (
     Closed,
+    CopyReported,
     CredentialReused,
     Established,
     Notice,
@@ -147,6 +148,7 @@ def established(generation: int, *, dialer: bool) -> Established:
             None,
             "there is none",
         ),
+        (CopyReported(0, ELSEWHERE, False, 1, 0), None, "that no listener noticed"),
         (Closed(CloseCode.FLOW_CONTROL, "", by_peer=True), None, "FLOW_CONTROL"),
     ],
 )
@@ -197,6 +199,13 @@ def test_a_clone_that_nobody_reports_is_noticed(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(clones, "check_cookie", nothing)
     assert "nobody was told" in broken("clone", range(3))
+
+
+def test_a_device_that_is_not_told_of_its_clone_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(telling.Telling, "look", lambda *_: None)
+    assert "was not told" in broken("clone", range(3))
 
 
 def test_a_disk_that_lies_bricks_pairs_and_that_is_noticed(

@@ -16,7 +16,15 @@ from typing import TypeAlias
 
 from attrs import define, field, frozen
 
-from clawchat.core.actions import Action, Closed, CredentialReused, Established, Notify, OpenPort
+from clawchat.core.actions import (
+    Action,
+    Closed,
+    CopyReported,
+    CredentialReused,
+    Established,
+    Notify,
+    OpenPort,
+)
 from clawchat.core.config import CHALLENGE_LIFE
 from clawchat.core.credential import Address
 from clawchat.core.events import Dial, Disturbed, Event
@@ -127,6 +135,7 @@ class Watch:
     links: dict[bytes, _LinkTruth] = field(factory=dict)
     seals: Seals = field(factory=Seals)
     successions: Successions = field(factory=Successions)
+    _reported: set[tuple[int, bool, Address]] = field(factory=set)  # copies that were used
     _owners: dict[bytes, bytes] = field(factory=dict)  # connection id -> handshake hash
     _roots: dict[tuple[bytes, int], bytes] = field(factory=dict)
     _processes: dict[tuple[str, int], _Process] = field(factory=dict)
@@ -241,7 +250,13 @@ class Watch:
             )
         elif isinstance(notice, CredentialReused):
             self.reports += 1
+            self._reported.add((notice.generation, notice.same_device, notice.path.remote))
             require(self.clones, f"{host.name}: a clone was reported, and there is none")
+        elif isinstance(notice, CopyReported):
+            require(
+                (notice.generation, notice.same_device, notice.remote) in self._reported,
+                f"{host.name}: was warned of a copy that no listener noticed",
+            )
 
     def acted(self, host: Host, action: Action) -> None:
         """Nothing is looked at here."""

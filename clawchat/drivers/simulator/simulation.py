@@ -431,6 +431,10 @@ class Simulation:
             "a copied credential was used and nobody was told",
         )
         self.world.run(SECOND)
+        require(
+            any(told.remote == other.address and told.same_device for told in caller.warned),
+            "the device whose credential was copied was not told",
+        )
         require(not clone.talks, "a copied credential of an old generation made a link")
         require(
             talk is not None and talk.alive and caller.current is talk,

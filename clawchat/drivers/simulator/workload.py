@@ -21,6 +21,7 @@ from attrs import define, field, frozen
 from clawchat.core.actions import (
     BootstrapContent,
     Closed,
+    CopyReported,
     CredentialReused,
     DatagramArrived,
     Established,
@@ -158,6 +159,7 @@ class Party:
     tokens: int = 0
     rotated: list[tuple[bytes, int, int]] = field(factory=list)
     reports: list[CredentialReused] = field(factory=list)
+    warned: list[CopyReported] = field(factory=list)  # by the listener, of this device's credential
     closes: list[Closed] = field(factory=list)
     on_talk: Callable[[Talk], None] | None = None
     on_end: Callable[[Talk, Closed], None] | None = None
@@ -185,6 +187,8 @@ class Party:
             self._closed(host, link, notice)
         elif isinstance(notice, CredentialReused):
             self.reports.append(notice)
+        elif isinstance(notice, CopyReported):
+            self.warned.append(notice)
         else:
             talk = self.talks.get(link)
             if talk is not None:
