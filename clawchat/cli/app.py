@@ -109,7 +109,7 @@ DEVICES_HELP = """List whom this machine is paired with; name, revoke, forget.
 
 On the agent's machine its devices, on a device its listeners: name, fingerprint, when paired, when
 last seen, generation of the credential, and whether a link is up. Warnings about credentials that
-were used by others, or too late, are shown until you acknowledge them."""
+were used by others, or too late, are shown on both until you acknowledge them there."""
 
 SEC_HELP = """Bootstrap files and their keys.
 

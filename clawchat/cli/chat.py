@@ -19,9 +19,11 @@ from clawchat.apps.chat_client import AgentClient, Conversation, Message, RunEve
 from clawchat.apps.events import LastEvent, RunCancelled, RunFailed, Token
 from clawchat.apps.problems import ProblemError
 from clawchat.cli import options
+from clawchat.cli.alarms import News
 from clawchat.cli.device import the_link
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import AgentTrouble, Cancelled, NoLink, Usage, exit_code
+from clawchat.cli.places import device_folder
 from clawchat.cli.prompt import PlainPrompt, Prompt, open_prompt
 from clawchat.cli.shared_link import SharedLink
 from clawchat.cli.talk import LAST, Sending, agent_client, find_conversation, plainly
@@ -63,26 +65,41 @@ async def run_chat(
     async with open_prompt() as prompt:
         with trio.CancelScope() as whole:
             prompt.interrupted = whole.cancel
+            news = News(device_folder(state))
+            await _warn(prompt, news)
             async with (
                 the_link(state, peer, prompt.note) as link,
                 agent_client(link, shaped=shaped) as client,
             ):
-                code = await Chat(prompt, link, client, whole).run(conversation)
+                code = await Chat(prompt, link, client, whole, news).run(conversation)
         if whole.cancelled_caught:
             raise Cancelled("")
     return code
+
+
+async def _warn(prompt: Prompt, news: News, *, told: bool = False) -> None:
+    """Show what this device was warned of, unless the user was `told` already."""
+    lines = await news.lines()
+    if lines and not told:
+        prompt.note("\n".join(lines))
 
 
 class Chat:
     """One conversation at a time between a prompt and an agent."""
 
     def __init__(
-        self, prompt: Prompt, link: SharedLink, client: AgentClient, whole: trio.CancelScope
+        self,
+        prompt: Prompt,
+        link: SharedLink,
+        client: AgentClient,
+        whole: trio.CancelScope,
+        news: News,
     ) -> None:
         self._prompt = prompt
         self._link = link
         self._client = client
         self._whole = whole
+        self._news = news
         self._conversation: Conversation | None = None
         self._code = ExitCode.OK
 
@@ -104,6 +121,8 @@ class Chat:
         return self._code
 
     async def _next_line(self) -> str | None:
+        # Who holds the link tells it: this process, or another at whose terminal nobody may be.
+        await _warn(self._prompt, self._news, told=self._link.own)
         with trio.CancelScope() as asking:
             if not self._plain:
                 self._prompt.interrupted = lambda: None if self._prompt.clear() else asking.cancel()

@@ -21,6 +21,7 @@ from clawchat.cli.places import device_folder, private_folder
 from clawchat.cli.shared_link import SharedLink, shared_link
 from clawchat.cli.terminal import clock, one_line
 from clawchat.core.actions import BootstrapContent
+from clawchat.drivers.alarms import AlarmLog
 from clawchat.drivers.store import Ending, Entry, Store
 from clawchat.errors import CloseCode, LinkClosed
 
@@ -46,6 +47,11 @@ class Listener:
         """Where the process that holds the link listens."""
         return LocalSocket(self.store.folder / f"link-{self.file_id.hex()[:8]}.sock")
 
+    @property
+    def alarms(self) -> AlarmLog:
+        """Where warnings about this device's credentials are kept."""
+        return AlarmLog(self.store.folder)
+
     def lock(self) -> AbstractContextManager[None]:
         """Held by the process that holds the link. Raises `StoreBusy`."""
         return self.store.lock(f"link-{self.file_id.hex()}")
@@ -62,11 +68,11 @@ class Listener:
 
     def holder(self, tell: Tell) -> Holder:
         """What keeps the link up in this process."""
-        return Holder(self.name, self.dial, self.socket, tell)
+        return Holder(self.name, self.dial, self.socket, self.alarms, tell)
 
     def shared(self, tell: Tell) -> AbstractAsyncContextManager[SharedLink]:
         """The link, made here or lent by the process that holds it."""
-        return shared_link(self.name, self.dial, self.socket, self.lock, tell)
+        return shared_link(self.name, self.dial, self.socket, self.lock, self.alarms, tell)
 
 
 def open_store(state: Path | None) -> Store:

@@ -51,7 +51,7 @@ async def devices(
     """List."""
     folders = device_folder(state_dir), listener_folder(security_dir, state_dir)
     known = await trio.to_thread.run_sync(known_in, *folders)
-    alarms = await unread(folders[1])
+    alarms = await unread(*folders)
     links = await _links(folders[1])
     ours = [await _device(one, links) for one in known if not one.dialer]
     theirs = [await _listener(one) for one in known if one.dialer]
@@ -145,8 +145,9 @@ async def forget(
 @app.command
 async def ack(*, security_dir: SecurityDir = None, state_dir: StateDir = None) -> None:
     """Say that you have read the warnings, which are then shown no more."""
-    log = AlarmLog(listener_folder(security_dir, state_dir))
-    count = await trio.to_thread.run_sync(log.clear)
+    folders = device_folder(state_dir), listener_folder(security_dir, state_dir)
+    logs = [AlarmLog(folder) for folder in folders]
+    count = sum([await trio.to_thread.run_sync(log.clear) for log in logs])
     say(f"{count} warning(s) acknowledged" if count else "there is no warning to acknowledge")
 
 

@@ -14,18 +14,20 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import trio
 
+from clawchat.cli.alarms import keep_and_tell
 from clawchat.cli.local_socket import LocalSocket, LocalStream, Message, Refused, splice
 from clawchat.cli.receipts import as_told
 from clawchat.cli.terminal import one_line
 from clawchat.core.actions import (
     Closed,
-    CredentialReused,
+    CopyReported,
     LinkStats,
     Notice,
     PathChanged,
@@ -37,6 +39,7 @@ from clawchat.core.actions import (
 )
 from clawchat.core.credential import Address
 from clawchat.core.instant import MILLISECOND, SECOND
+from clawchat.drivers.alarms import AlarmLog, alarm_told
 from clawchat.errors import (
     LASTING,
     ClawChatError,
@@ -70,6 +73,10 @@ class Link(Protocol):
     observed: Address | None
 
     @property
+    def reports(self) -> deque[CopyReported]: ...
+    @property
+    def file_id(self) -> bytes: ...
+    @property
     def fingerprint(self) -> str: ...
     @property
     def generation(self) -> int: ...
@@ -96,10 +103,13 @@ Dial: TypeAlias = "Callable[[], AbstractAsyncContextManager[Link]]"
 class Holder:
     """Keeps one link up. `run` does it; everything else may be called meanwhile."""
 
-    def __init__(self, name: str, dial: Dial, socket: LocalSocket, tell: Tell) -> None:
+    def __init__(
+        self, name: str, dial: Dial, socket: LocalSocket, alarms: AlarmLog, tell: Tell
+    ) -> None:
         self.name = name
         self._dial = dial
         self._socket = socket
+        self._alarms = alarms
         self._tell = tell
         self._link: Link | None = None
         self._since = 0.0
@@ -151,7 +161,7 @@ class Holder:
         told = ""  # the same trouble every minute of a night needs no second line
         while True:
             try:
-                async with self._dial() as link:
+                async with self._dialled() as link:
                     await self._set(link)
                     if established:
                         self._tell(f"the link to {one_line(self.name)} is back")
@@ -174,6 +184,24 @@ class Holder:
             await trio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - not a secret
             pause = min(pause * 2, PAUSE_MAX)
 
+    @asynccontextmanager
+    async def _dialled(self) -> AsyncIterator[Link]:
+        """A new link. What it says of copies up to its very end is kept."""
+        made: Link | None = None
+        try:
+            async with self._dial() as made:
+                yield made
+        finally:
+            if made is not None:
+                await self._warn(made)
+
+    async def _warn(self, link: Link) -> None:
+        """Somebody has a copy of this device's credential: tell it, and keep it."""
+        with trio.CancelScope(shield=True):  # nobody says it twice
+            while link.reports:
+                alarm = alarm_told(link.reports.popleft(), link.file_id, self.name)
+                await keep_and_tell(self._alarms, alarm, self.name, self._tell)
+
     async def _lend(self, link: Link) -> Closed:
         """Lend the link, which is there, until it ends."""
         async with trio.open_nursery() as nursery:
@@ -189,12 +217,11 @@ class Holder:
         remote = link.remote
         search = trio.CancelScope()
         async with trio.open_nursery() as nursery:
-            async for notice in link.notices():
-                if isinstance(notice, CredentialReused):
-                    self._tell(
-                        f"WARNING: somebody at {notice.path.remote} used an old credential of this "
-                        "pairing: a copied bootstrap file or a restored backup"
-                    )
+            notices = link.notices()
+            await self._warn(link)  # of what was said before there was a reader
+            async for notice in notices:
+                if isinstance(notice, CopyReported):
+                    await self._warn(link)
                 elif isinstance(notice, PathSuspect):
                     search = trio.CancelScope()
                     nursery.start_soon(self._search, link, search)

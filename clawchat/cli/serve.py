@@ -28,8 +28,7 @@ from clawchat.apps.gateway import (
     relay,
 )
 from clawchat.cli.agent import PORT_RANGE, provider_of, running_agent
-from clawchat.cli.alarms import alarm_lines, unread, unread_lines
-from clawchat.cli.alarms import as_told as told_of
+from clawchat.cli.alarms import keep_and_tell, unread, unread_lines
 from clawchat.cli.bootstrap_key import HOW_TO_MAKE_ONE, WAYS, given_key
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import AgentTrouble, InUse, Usage, exit_code
@@ -423,14 +422,7 @@ class _Desk:
         """Tell it, and keep it for a user who does not look."""
         await self._listener.pairings()  # comes after the writing of one that is just being made
         name = await self._named(notice.file_id)
-        alarm = alarm_of(notice, name)
-        try:
-            news = await trio.to_thread.run_sync(self._alarms.note, alarm)
-        except StoreError as error:
-            say(f"clawchat: {error}")
-            news = alarm
-        if news is not None:
-            say("\n".join(alarm_lines(told_of(news, name))))
+        await keep_and_tell(self._alarms, alarm_of(notice, name), name, say)
 
     def _say_compromised(self, receipt: Receipt) -> None:
         name = self._names.get(receipt.file_id, receipt.file_id.hex()[:8])

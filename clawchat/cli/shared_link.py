@@ -18,6 +18,7 @@ from clawchat.cli.failures import NoLink, explain
 from clawchat.cli.holder import PATIENCE, SILENT_SECONDS, Dial, Holder, Tell
 from clawchat.cli.local_socket import LocalSocket, LocalStream, Message, NobodyHome, Refused
 from clawchat.cli.terminal import one_line
+from clawchat.drivers.alarms import AlarmLog
 from clawchat.drivers.locks import StoreBusy
 from clawchat.errors import LASTING, ClawChatError, CloseCode, LinkClosed
 
@@ -35,6 +36,7 @@ class SharedLink:
         dial: Dial,
         socket: LocalSocket,
         lock: Lock,
+        alarms: AlarmLog,
         tell: Tell,
         nursery: trio.Nursery,
     ) -> None:
@@ -42,6 +44,7 @@ class SharedLink:
         self._dial = dial
         self._socket = socket
         self._lock = lock
+        self._alarms = alarms
         self.tell = tell  # the user
         self._nursery = nursery
         self._holder: Holder | None = None
@@ -110,7 +113,7 @@ class SharedLink:
 
     async def _hold(self, lock: ExitStack) -> Holder:
         """Become the holder; return once the link is up, or raise why it is not."""
-        holder = self._holder = Holder(self.name, self._dial, self._socket, self.tell)
+        holder = self._holder = Holder(self.name, self._dial, self._socket, self._alarms, self.tell)
         outcome: list[ClawChatError | OSError] = []
 
         async def hold(task_status: trio.TaskStatus[None]) -> None:
@@ -145,11 +148,11 @@ def _as_link_error(refusal: Refused) -> ClawChatError:
 
 @asynccontextmanager
 async def shared_link(
-    name: str, dial: Dial, socket: LocalSocket, lock: Lock, tell: Tell
+    name: str, dial: Dial, socket: LocalSocket, lock: Lock, alarms: AlarmLog, tell: Tell
 ) -> AsyncIterator[SharedLink]:
     """A `SharedLink` for the time of a command."""
     async with trio.open_nursery() as nursery:
         try:
-            yield SharedLink(name, dial, socket, lock, tell, nursery)
+            yield SharedLink(name, dial, socket, lock, alarms, tell, nursery)
         finally:
             nursery.cancel_scope.cancel()

@@ -16,7 +16,7 @@ from clawchat.cli.failures import exit_code, explain
 from clawchat.cli.known import known_in
 from clawchat.cli.local_socket import LocalSocket, NobodyHome, Refused
 from clawchat.cli.options import Json, PeerName, SecurityDir, StateDir
-from clawchat.cli.places import SERVE_SOCKET, listener_folder
+from clawchat.cli.places import SERVE_SOCKET, device_folder, listener_folder
 from clawchat.cli.shared_link import SharedLink
 from clawchat.cli.terminal import describe, harmless, put, put_json, say
 from clawchat.drivers.peer import fingerprint
@@ -39,10 +39,10 @@ async def status(
     entries = await trio.to_thread.run_sync(paired, store)
     folder = listener_folder(security_dir, state_dir)
     serving = await _serving(folder)
-    alarms = await unread(folder)
     if peer is not None:
         choose(store, peer)
     reports = [await _report(store, entry, entries, peer, offline=offline) for entry in entries]
+    alarms = await unread(device_folder(state_dir), folder)  # the link may have brought one
     code = max((code for _, code in reports), default=ExitCode.OK)
     devices = [] if serving is not None else await trio.to_thread.run_sync(_devices, folder)
     if not entries and serving is None:

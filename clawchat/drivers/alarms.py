@@ -1,10 +1,11 @@
-"""What the user of a listener must learn, kept until the user says that it was read.
+"""What the user of a listener or of a device must learn, kept until the user says that it was read.
 
     alarms.json    in the store's folder: who used a credential that is not theirs, or not current
 
 Rules: at most `ALARMS_MAX`, the oldest go first; the same thing again only counts; what a flood of
 it costs is one write in `AGAIN_SECONDS` for each kind and device. No secret is in the file.
-Left to others: noticing (the core's `CredentialReused`), wording (`clawchat.cli`).
+Left to others: noticing (the core's `CredentialReused` and `CopyReported`), wording
+(`clawchat.cli`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from contextlib import contextmanager
 from enum import Enum, unique
 from pathlib import Path
 from time import time
-from typing import Final
+from typing import Final, TypeAlias
 
 from attrs import evolve, frozen
 
-from clawchat.core.actions import CredentialReused
+from clawchat.core.actions import CopyReported, CredentialReused
 from clawchat.core.credential import FILE_ID_SIZE, STATIC_SIZE
+from clawchat.core.instant import SECOND
 from clawchat.drivers import files, locks
 from clawchat.drivers.records import Content, Newer, read_record, write_record
 from clawchat.errors import StoreError
@@ -39,31 +41,53 @@ class Kind(Enum):
     OLD = "old"  # an old credential, by its device or a copy of that device's whole folder
 
 
+Key: TypeAlias = tuple[Kind, bytes, bool]
+"""What makes two alarms the same."""
+
+
 @frozen
 class Alarm:
-    """One kind of misuse of one pairing. Times are Unix seconds; `remote` is of the last time."""
+    """One kind of misuse of one pairing. Times are Unix seconds; `remote` is of the last time.
+
+    `name` is what the other side of the pairing is called here. `static` is the key of whoever did
+    it; None where this machine is the device, whose listener told it.
+    """
 
     kind: Kind
     file_id: bytes
     name: str
     generation: int
-    static: bytes
+    static: bytes | None
     remote: str
     first: int
     last: int
     count: int = 1
 
-    def is_same(self, other: Alarm) -> bool:
-        return (self.kind, self.file_id) == (other.kind, other.file_id)
+    @property
+    def key(self) -> Key:
+        return self.kind, self.file_id, self.static is None
 
 
 def alarm_of(notice: CredentialReused, name: str) -> Alarm:
-    """What a notice means for the pairing that is called `name`."""
-    other = Kind.COPY if notice.generation else Kind.FILE
-    kind = Kind.OLD if notice.same_device else other
+    """What a notice means for the device that is called `name`."""
     now = int(time())
     where = str(notice.path.remote)
+    kind = _kind(notice)
     return Alarm(kind, notice.file_id, name, notice.generation, notice.static, where, now, now)
+
+
+def alarm_told(notice: CopyReported, file_id: bytes, name: str) -> Alarm:
+    """What it means for this device that the listener called `name` said so."""
+    then = int(time()) - notice.ago_ns // SECOND
+    where, count = str(notice.remote), notice.count
+    kind = _kind(notice)
+    return Alarm(kind, file_id, name, notice.generation, None, where, then, then, count)
+
+
+def _kind(notice: CredentialReused | CopyReported) -> Kind:
+    if notice.same_device:
+        return Kind.OLD
+    return Kind.COPY if notice.generation else Kind.FILE
 
 
 class AlarmLog:
@@ -74,24 +98,24 @@ class AlarmLog:
     def __init__(self, folder: Path) -> None:
         """Nothing is read or written yet."""
         self.path: Final = folder / "alarms.json"
-        self._untold: dict[tuple[Kind, bytes], int] = {}  # since the last writing
-        self._told_at: dict[tuple[Kind, bytes], float] = {}
+        self._untold: dict[Key, int] = {}  # since the last writing
+        self._told_at: dict[Key, float] = {}
 
     def note(self, alarm: Alarm) -> Alarm | None:
         """Keep it. The alarm with what is known from before, or None when it was told just now."""
-        key = (alarm.kind, alarm.file_id)
+        key = alarm.key
         told_at = self._told_at.get(key)
         if told_at is not None and 0 <= alarm.last - told_at < AGAIN_SECONDS:
-            self._untold[key] = self._untold.get(key, 0) + 1
+            self._untold[key] = self._untold.get(key, 0) + alarm.count
             return None
         self._told_at[key] = alarm.last
         alarm = evolve(alarm, count=alarm.count + self._untold.pop(key, 0))
         with self._explained(), self._changing():
             known = self._read()
             for old in known:
-                if old.is_same(alarm):
+                if old.key == key:
                     alarm = evolve(alarm, first=old.first, count=old.count + alarm.count)
-            others = [old for old in known if not old.is_same(alarm)]
+            others = [old for old in known if old.key != key]
             self._write([*others, alarm][-ALARMS_MAX:])
         return alarm
 
@@ -149,7 +173,7 @@ def _from_alarm(alarm: Alarm) -> dict[str, object]:
         "file_id": alarm.file_id.hex(),
         "name": alarm.name,
         "generation": alarm.generation,
-        "static": alarm.static.hex(),
+        "static": (alarm.static or b"").hex(),
         "remote": alarm.remote,
         "first": alarm.first,
         "last": alarm.last,
@@ -163,7 +187,7 @@ def _to_alarm(row: Content) -> Alarm:
         row.octets("file_id", FILE_ID_SIZE),
         row.text("name"),
         row.count("generation"),
-        row.octets("static", STATIC_SIZE),
+        row.octets("static", STATIC_SIZE) if row.text("static") else None,
         row.text("remote"),
         row.count("first"),
         row.count("last"),

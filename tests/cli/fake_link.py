@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ from trio.testing import memory_stream_pair
 
 from clawchat.core.actions import (
     Closed,
+    CopyReported,
     Kept,
     LinkStats,
     Notice,
@@ -29,6 +31,7 @@ HERE, THERE = Address("127.0.0.1", 50000), Address("127.0.0.1", 50001)
 class FakeLink:
     """Has what `cli.holder.Link` asks for."""
 
+    file_id = b"f" * 16
     fingerprint = "3f0a 91bc 77d2 e815"
     generation = 1
     remote = THERE
@@ -37,6 +40,7 @@ class FakeLink:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self.phase = "live"
+        self.reports: deque[CopyReported] = deque()
         self.opened: list[dict[str, bool]] = []
         self.moved: PortRotated | PortKept = PortRotated(Address("0.0.0.0", 51_000), 20_000_000)
         self.answers = True  # whether the other end does
@@ -114,6 +118,8 @@ class FakeLink:
             self.phase = "suspect"
         elif isinstance(notice, PathRestored):
             self.phase = "live"
+        elif isinstance(notice, CopyReported):
+            self.reports.append(notice)
         self._said.put(notice)
 
     def notices(self) -> AsyncIterator[Notice]:

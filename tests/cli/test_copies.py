@@ -1,4 +1,4 @@
-"""Copies and backups as people meet them: what each of the two is told, and the way out."""
+"""Copies and backups as people meet them: what each of the three is told, and the way out."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def test_a_second_holder_of_a_file_is_told_why_and_the_listener_keeps_a_warning_
     assert "redeemed before" in done.stderr
     assert all(step in done.stderr for step in NEXT_STEPS)
     serve.wait_for("was used by a second device")
+    holder.wait_for("the bootstrap file that paired this device with home was used by a second")
     told = server.json("devices")
     (alarm,) = told["alarms"]
     (rightful,) = told["devices"]
@@ -54,6 +55,16 @@ def test_a_second_holder_of_a_file_is_told_why_and_the_listener_keeps_a_warning_
     assert server.json("status")["alarms"] == [alarm]
     assert "1 warning(s) acknowledged" in server.run("devices", "ack").stderr
     assert server.json("devices")["alarms"] == []
+    # The device's user is warned in the same way, until he has read it.
+    (warning,) = device.json("devices")["alarms"]
+    assert (warning["role"], warning["kind"], warning["fingerprint"]) == ("device", "file", None)
+    assert (warning["id"], warning["remote"]) == (alarm["id"], alarm["remote"])
+    for command in (["devices"], ["status"]):
+        page = device.run(*command).stdout
+        assert "the bootstrap file that paired this device with home was used" in page
+        assert all(step in page for step in ("clawchat sec new", "clawchat panic"))
+    assert "1 warning(s) acknowledged" in device.run("devices", "ack").stderr
+    assert device.json("status")["alarms"] == []
     assert device.run("ping", "-c", "1").returncode == 0
 
 
@@ -82,7 +93,16 @@ def test_an_old_state_of_a_device_is_refused_and_both_users_are_told(
     assert (alarm["kind"], alarm["generation"]) == ("old", 1)
     assert alarm["fingerprint"] == rightful["fingerprint"]
     if how == "a copy of the folder":
-        assert device.run("ping", "-c", "1").returncode == 0
+        # It had no link then: it is told on its next one, be that ever so short.
+        done = device.run("ping", "-c", "1")
+        assert done.returncode == 0
+        assert "WARNING: an old copy of this device's credential for home was used" in done.stderr
+        assert f"from {alarm['remote']}" in done.stderr
+        assert "If it was not you" in done.stderr
+        assert "WARNING" not in device.run("ping", "-c", "1").stderr, "once is enough"
+        (warning,) = device.json("status", "--offline")["alarms"]
+        assert (warning["kind"], warning["role"], warning["count"]) == ("old", "device", 1)
+        assert warning["remote"] == alarm["remote"]
     else:  # the way out that was offered
         assert server.run("sec", "new").returncode == 0
         pair(device, published(server))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path as FilePath
+from typing import Any
 
 import pytest
 import trio
@@ -15,12 +17,13 @@ from clawchat.cli.failures import exit_code
 from clawchat.cli.holder import BLINK_SECONDS, SEARCH_SECONDS, Holder
 from clawchat.cli.local_socket import LocalSocket
 from clawchat.cli.shared_link import SharedLink, shared_link
-from clawchat.core.actions import PathChanged, PathRestored, PathSuspect
+from clawchat.core.actions import CopyReported, PathChanged, PathRestored, PathSuspect
 from clawchat.core.credential import Address, Path
 from clawchat.core.instant import SECOND
+from clawchat.drivers.alarms import AlarmLog
 from clawchat.drivers.store import Store
 from clawchat.errors import CloseCode, CompromiseReason, LinkClosed, StoreError
-from tests.cli.fake_link import HERE, FakeNetwork
+from tests.cli.fake_link import HERE, THERE, FakeLink, FakeNetwork
 from tests.waiting import PATIENCE, until
 
 TIMEOUT = LinkClosed(CloseCode.TIMEOUT, "no answer from 192.0.2.1:5")
@@ -33,6 +36,7 @@ class Device:
         self.network = FakeNetwork(nursery)
         self.socket = LocalSocket(folder / "link.sock")
         self.store = Store(folder / "store")
+        self.alarms = AlarmLog(folder)
         self.told: list[str] = []
 
     def command(self) -> AbstractAsyncContextManager[SharedLink]:
@@ -41,11 +45,12 @@ class Device:
             self.network.dial,
             self.socket,
             lambda: self.store.lock("link"),
+            self.alarms,
             self.told.append,
         )
 
     def holder(self) -> Holder:
-        return Holder("home", self.network.dial, self.socket, self.told.append)
+        return Holder("home", self.network.dial, self.socket, self.alarms, self.told.append)
 
 
 @pytest.fixture
@@ -261,6 +266,65 @@ async def test_a_listener_that_lost_its_memory_is_dialled_again_after_20_seconds
         nursery.cancel_scope.cancel()
     assert device.told[1].startswith("lost the link to home: nothing came from it for 20 s")
     assert device.told[2] == "the link to home is back"
+
+
+async def test_a_copy_that_the_listener_reports_is_told_and_kept_until_it_is_read(
+    device: Device,
+) -> None:
+    report = CopyReported(3, THERE, same_device=True, count=4, ago_ns=3600 * SECOND)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(device.holder().run)
+        await trio.testing.wait_all_tasks_blocked()
+        (link,) = device.network.links
+        link.say(report)
+        link.say(report)  # no second warning within a minute
+        nursery.cancel_scope.cancel()
+    (told,) = device.told
+    assert told.startswith("WARNING: an old copy of this device's credential for home was used\n")
+    assert f"from {THERE}, generation 3; 4 times since" in told
+    assert "If it was not you" in told
+    assert "`clawchat panic`" in told
+    (alarm,) = device.alarms.all()
+    assert (alarm.file_id, alarm.name, alarm.static) == (link.file_id, "home", None)
+    assert 3600 <= time.time() - alarm.last < 3700
+
+
+@pytest.mark.parametrize("when", ["before anybody read", "at the very end"])
+async def test_no_report_of_a_copy_is_lost_however_short_the_link_is(
+    device: Device, nursery: trio.Nursery, when: str
+) -> None:
+    report = CopyReported(0, THERE, same_device=False, count=1, ago_ns=0)
+
+    class Short(FakeLink):
+        def __init__(self, nursery: trio.Nursery) -> None:
+            super().__init__(nursery)
+            if when == "before anybody read":
+                self.reports.append(report)
+
+        def die(self, *why: Any) -> None:
+            super().die(*why)
+            if when == "at the very end":
+                self.reports.append(report)
+
+    device.network = FakeNetwork(nursery, Short)
+    async with device.command() as link:
+        await link.ask({"verb": "ping"})
+    (told,) = device.told
+    assert "the bootstrap file that paired this device with home was used by a second" in told
+    assert [alarm.count for alarm in device.alarms.all()] == [1]
+
+
+async def test_a_warning_that_cannot_be_kept_is_told_all_the_same(
+    device: Device,
+) -> None:
+    device.alarms.path.mkdir()
+    async with device.command() as link:
+        await link.ask({"verb": "ping"})
+        device.network.links[0].say(CopyReported(1, THERE, False, 1, 0))
+        await trio.testing.wait_all_tasks_blocked()
+    why, told = device.told
+    assert "alarms.json" in why
+    assert "this device's credential for home was used by another machine" in told
 
 
 async def test_a_holder_that_waits_for_its_listener_says_so_when_asked(

@@ -20,12 +20,15 @@ from clawchat.cli import chat, send, status
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import AgentTrouble, NoLink, Usage, exit_code, main_cause
 from clawchat.cli.local_socket import LocalSocket
+from clawchat.cli.places import device_folder
 from clawchat.cli.prompt import PlainPrompt
 from clawchat.cli.shared_link import SharedLink, shared_link
+from clawchat.core.actions import CopyReported
+from clawchat.drivers.alarms import AlarmLog, alarm_told
 from clawchat.drivers.locks import StoreBusy
 from clawchat.drivers.store import Store
 from clawchat.errors import CloseCode, LinkClosed
-from tests.cli.fake_link import FakeLink, FakeNetwork
+from tests.cli.fake_link import THERE, FakeLink, FakeNetwork
 
 TIMEOUT = LinkClosed(CloseCode.TIMEOUT, "no answer from 192.0.2.1:5 within 30 s. Look there")
 OFF = [TIMEOUT] * 10_000  # the listener does not come back
@@ -103,12 +106,15 @@ class World:
         self.agent = Agent()
         self.network = FakeNetwork(nursery, self.agent.link)
         self.told: list[str] = []
+        self.folder = folder
+        self.alarms = AlarmLog(device_folder(folder))
         self.socket = LocalSocket(folder / "link.sock")
-        self._folder = folder
 
     def the_link(self, *ignored: object) -> AbstractAsyncContextManager[SharedLink]:
-        lock = partial(Store(self._folder / "store").lock, "link")
-        return shared_link("home", self.network.dial, self.socket, lock, self.told.append)
+        lock = partial(Store(self.folder / "store").lock, "link")
+        return shared_link(
+            "home", self.network.dial, self.socket, lock, self.alarms, self.told.append
+        )
 
     def loses_the_link(self, *, for_good: bool = True) -> Step:
         async def step(link: FakeLink, stream: trio.abc.HalfCloseableStream) -> None:
@@ -341,6 +347,49 @@ async def test_a_chat_from_a_pipe_ends_with_the_code_of_what_failed(
         world.agent.does[path] = world.loses_the_link()
     else:
         world.agent.does[path] = says({"type": "x", "title": "It refuses"}, 400)
-    assert await chat.run_chat(None, None, None) == code
+    assert await chat.run_chat(world.folder, None, None) == code
     said = capsys.readouterr().err
     assert ("`clawchat chat -c c1`" if lost else "It refuses.") in said
+
+
+@pytest.mark.parametrize("holder", ["another process", "this process"])
+async def test_a_chat_shows_each_warning_about_a_copy_once(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    holder: str,
+) -> None:
+    """What this process was told over its own link was shown by whoever keeps that link."""
+
+    def note(*, same_device: bool) -> None:
+        report = CopyReported(3, THERE, same_device, count=1, ago_ns=0)
+        world.alarms.note(alarm_told(report, b"f" * 16, "home"))
+
+    class Lines(PlainPrompt):
+        asked = 0
+
+        async def ask(self, question: str) -> str | None:
+            await trio.lowlevel.checkpoint()
+            self.asked += 1
+            if self.asked == 1:
+                return "hello" if holder == "this process" else ""
+            if self.asked == 2:
+                note(same_device=False)
+            return "" if self.asked < 5 else None
+
+    @asynccontextmanager
+    async def open_prompt() -> AsyncIterator[PlainPrompt]:
+        yield Lines()
+
+    monkeypatch.setattr(chat, "open_prompt", open_prompt)
+    refusal = says({"type": "x", "title": "It refuses"}, 400)
+    world.agent.does["POST /v1/conversations/c1/messages"] = refusal
+    note(same_device=True)
+    async with world.the_link() as holding:
+        if holder == "another process":
+            await holding.ask({"verb": "ping"})
+        await chat.run_chat(world.folder, None, None)
+    said = capsys.readouterr().err
+    assert said.count("an old copy of this device's credential for home was used") == 1
+    again = said.count("this device's credential for home was used by another machine")
+    assert again == (holder == "another process")

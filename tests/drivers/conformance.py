@@ -491,7 +491,7 @@ async def a_second_file_is_needed_for_a_second_device(stage: Stage) -> None:
 async def a_device_with_a_link_is_told_of_a_copy(stage: Stage) -> None:
     pairing = await stage.file()
     await stage.link_with(pairing)
-    await _written_down(stage)
+    await _settled(stage)
     await stage.dial(pairing)  # as an old state of that device would
     await stage.dialer.expect(CopyReported, generation=0, same_device=True, count=1)
     await stage.dialer.expect(Closed, code=CloseCode.SUPERSEDED)

@@ -10,10 +10,19 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from clawchat.core.actions import CredentialReused
+from clawchat.core.actions import CopyReported, CredentialReused
 from clawchat.core.credential import Address
 from clawchat.core.credential import Path as LinkPath
-from clawchat.drivers.alarms import AGAIN_SECONDS, ALARMS_MAX, Alarm, AlarmLog, Kind, alarm_of
+from clawchat.core.instant import SECOND
+from clawchat.drivers.alarms import (
+    AGAIN_SECONDS,
+    ALARMS_MAX,
+    Alarm,
+    AlarmLog,
+    Kind,
+    alarm_of,
+    alarm_told,
+)
 from clawchat.errors import StoreError
 
 PATH = LinkPath(Address("127.0.0.1", 1), Address("192.0.2.7", 5))
@@ -42,6 +51,41 @@ def test_what_was_used_by_whom_is_told_apart(notice: CredentialReused, kind: Kin
     alarm = alarm_of(notice, "phone")
     assert (alarm.kind, alarm.name, alarm.remote) == (kind, "phone", "192.0.2.7:5")
     assert before <= alarm.last <= time.time()
+
+
+def reported(generation: int = 0, *, same: bool = False) -> CopyReported:
+    return CopyReported(generation, PATH.remote, same, count=3, ago_ns=90 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("notice", "kind"),
+    [
+        (reported(), Kind.FILE),
+        (reported(3), Kind.COPY),
+        (reported(3, same=True), Kind.OLD),
+        (reported(same=True), Kind.OLD),
+    ],
+)
+def test_what_a_listener_tells_its_device_is_kept_there_with_when_and_how_often(
+    notice: CopyReported, kind: Kind, log: AlarmLog
+) -> None:
+    alarm = alarm_told(notice, b"f" * 16, "home")
+    assert (alarm.kind, alarm.name, alarm.remote) == (kind, "home", "192.0.2.7:5")
+    assert (alarm.static, alarm.count) == (None, 3)
+    assert 90 <= time.time() - alarm.last < 95
+    log.note(alarm)
+    assert log.note(alarm) is None
+    later = evolve(alarm, last=alarm.last + 61)
+    assert log.note(later) == evolve(later, count=9)
+    assert AlarmLog(log.path.parent).all() == [evolve(later, count=9)]
+
+
+def test_one_folder_for_both_roles_keeps_what_each_was_told(log: AlarmLog) -> None:
+    ours = alarm_told(reported(), bytes([1]) * 16, "home")
+    theirs = alarm_of(reused(), "phone")
+    assert log.note(ours) == ours
+    assert log.note(theirs) == theirs
+    assert log.all() == [ours, theirs]
 
 
 def test_an_alarm_waits_on_disk_until_it_is_acknowledged(log: AlarmLog) -> None:
