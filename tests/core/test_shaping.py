@@ -27,6 +27,7 @@ from clawchat.core.events import (
 from clawchat.core.instant import MILLISECOND, SECOND, Instant
 from clawchat.core.recovery.bbr import Bbr
 from clawchat.core.streams.beat import BEAT, CELL, HOLD, LEVEL_MAX, STEP_MIN, Beat
+from clawchat.core.streams.streams import Streams
 from clawchat.core.timers import Timer
 from clawchat.errors import CloseCode, UnknownLink
 from tests.core.pair import (
@@ -287,6 +288,20 @@ def test_what_was_lost_is_repaired_in_cells() -> None:
     last = max(cell.at for cell in seen.cells)
     pings = [one for one in seen.from_listener if one.size == 30 and one.at < last]
     assert pings == [], "a probe is a cell as well; what is small is an acknowledgement"
+
+
+def test_a_reset_that_the_peer_has_is_not_said_again_outside_cells() -> None:
+    """Its copy was taken for lost after the other one had been acknowledged."""
+    streams = Streams(True, SMALL, SMALL)
+    streams.write(ASK, b"a word", shaped=True)
+    streams.reset(ASK, 7)
+    ((_, first),) = streams.fill_cell(CELL)
+    streams.lost(first)
+    ((_, copy),) = streams.fill_cell(CELL)
+    streams.acked(first)
+    streams.lost(copy)
+    assert not streams.control_due
+    assert not streams.waiting_for_cells()
 
 
 def test_an_outage_stops_the_beat_until_the_peer_is_back() -> None:

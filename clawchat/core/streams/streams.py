@@ -581,8 +581,15 @@ class Streams:
         kind = item[0]
         if kind == ItemKind.STREAM:
             self._lost(item[1], item[2], item[3], item[4] != 0)
-        elif kind in _RETRANSMITTED:
+        elif kind in _RETRANSMITTED and not self._is_reset(item):
             self._owe(item)
+
+    def _is_reset(self, item: Item) -> bool:
+        """Whether this is a RESET of which the peer had another copy: of one that was shaped, it
+        would leave outside cells.
+        """
+        entry = self._live.get(item[1]) if item[0] == ItemKind.RESET else None
+        return entry is not None and entry.send.reset_acked
 
     def _acked(self, stream: int, offset: int, length: int, fin: bool) -> None:
         entry = self._live.get(stream)
