@@ -1008,6 +1008,7 @@ def examples() -> list[bytes]:
     talk = (("stream", 1, 0, 200, 0), ("ack", 0, 0), send, ("wait", 2))
     write = (("write", 1, 1500, 0), ("wait", 2), ("ack", 0, 100), send)
     lossy = (("write", 2, 5000, 0), ("wait", 2), ("ack", 5, 0), send, ("wait", 4), ("ack", 0, 0))
+    wide = (("shaped", 1, 9, 0), ("max_data", 60_000), ("max_stream", 129, 60_000), send)
     patient = (("listen", 63),) * 4  # longer than anybody waits for a path
     opened = (("app_port",), ("port_opened", 0, 1))
     their_port: tuple[Any, ...] = ("send", 0, 0, 1, 64)
@@ -1053,6 +1054,7 @@ def examples() -> list[bytes]:
         (("shaped", 1, 2000, 0), ("wait", 4), ("listen", 30), ("shaped", 2, 9, 1), ("wait", 2)),
         (("write", 1, 300, 0), ("shaped", 1, 20, 0), ("app_reset", 1, 3), ("listen", 63), *talk),
         (("shaped", 1, 10, 1), ("ping",), moved, ("wait", 2), ("ping",), moved, ("listen", 50)),
+        (*wide, *(("shaped", 1, 5000, 0),) * 4, ("listen", 63), ("listen", 63), *talk),
         (("shaped", 1, 50, 0), *opened, ("meet", 3), ("listen", 20), ("wait", 6), *talk),
     ]
     reports = (("copy_report", 1, 1, 0, 0), ("copy_report", 0, 70_000, 9, 131), send, *talk)
