@@ -34,8 +34,8 @@ HEAD: Final = """# What streamed replies tell an observer
 
 Written by `{command}` with the code of {when}; made of synthetic
 replies in the simulator, as said in [shaped/replies.py](shaped/replies.py),
-[course.py](shaped/course.py) and [guess.py](shaped/guess.py). Cells are {cell} bytes every {beat}
-ms (PROTOCOL.md 11.2).
+[course.py](shaped/course.py) and [guess.py](shaped/guess.py). Cells are {cell} bytes every
+{beat} ms (PROTOCOL.md 11.2).
 
 An observer on the path sees time, direction and size of every datagram. He is told where the
 traffic of each reply begins and ends. He learns on {training} replies of each set and guesses the

@@ -37,6 +37,15 @@ def test_a_way_that_was_left_long_ago_gets_an_id_that_the_peer_still_reads() -> 
     assert paths.id_of(first) > 0
 
 
+def test_an_answer_from_an_older_way_gives_no_id_a_second_time() -> None:
+    paths = Paths(Path(LISTENER, DIALER), seeded("paths"))
+    ways = [paths.heard(Path(LISTENER, Address("192.0.2.1", port)), 100) for port in (1, 2, 3)]
+    for way in sorted(ways, key=lambda way: -way.id):  # the newest first
+        assert paths.answered(paths.challenge(way, 0), 0) is way
+    later = [paths.heard(Path(LISTENER, Address("192.0.2.2", port)), 100) for port in (1, 2, 3)]
+    assert len({way.id for way in paths}) == len([paths.active, *ways, *later])
+
+
 def test_a_named_address_that_never_answers_gets_little() -> None:
     pair = linked_pair()
     pair.network = dead
