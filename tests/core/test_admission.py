@@ -24,7 +24,12 @@ from clawchat.core.admission import (
     Meter,
     source_of,
 )
-from clawchat.core.config import DEFAULT_LIMITS, HANDSHAKES_PER_SECOND, PENDING_PER_PAIRING
+from clawchat.core.config import (
+    BOOTSTRAP_VALID,
+    DEFAULT_LIMITS,
+    HANDSHAKES_PER_SECOND,
+    PENDING_PER_PAIRING,
+)
 from clawchat.core.credential import Address, Pairing, Path
 from clawchat.core.crypto.envelope import Refusal, seal_reply
 from clawchat.core.events import DatagramReceived, Ping
@@ -134,6 +139,17 @@ def test_forged_sources_make_one_pairing_cost_no_more_than_its_share(
         pair.deliver(hello, to=pair.listener, source=source)
     assert spent.times == share(PAIRING_SHARE)
     assert len(pair.listener.endpoint._links.pending) == PENDING_PER_PAIRING
+
+
+def test_who_makes_hello_after_hello_pushes_out_his_own_and_nobody_elses() -> None:
+    pair = make_pair()
+    hellos = fresh_hellos(first_pairing(pair.publish()))
+    first = next(hellos)
+    pair.deliver(first, to=pair.listener, source=DIALER)
+    for _ in range(2 * PENDING_PER_PAIRING):
+        pair.deliver(next(hellos), to=pair.listener, source=STRANGER)
+    pair.deliver(first, to=pair.listener, source=DIALER)
+    assert answers_to(pair.listener, DIALER) == 2, "it is pending still"
 
 
 def test_all_pairings_together_cost_no_more_than_the_endpoint_allows(
@@ -256,6 +272,15 @@ def test_of_the_hellos_that_had_their_chance_the_last_are_remembered(
     assert len(kept) == 2 * PENDING_PER_PAIRING
     pair.deliver(sent[-PENDING_PER_PAIRING - 1], to=pair.listener)
     assert pair.listener.endpoint.drops[Drop.REPLAY] == 1
+
+
+def test_what_is_remembered_of_a_files_hellos_goes_with_the_file() -> None:
+    pair = make_pair()
+    for _ in range(10):
+        hellos = fresh_hellos(first_pairing(pair.publish()))
+        pair.deliver(next(hellos), to=pair.listener)
+        pair.run(BOOTSTRAP_VALID)
+    assert len(pair.listener.endpoint._reception._answered) <= 2
 
 
 def test_recordings_of_old_hellos_take_nothing_from_who_makes_new_ones(

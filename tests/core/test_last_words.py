@@ -40,6 +40,17 @@ def test_a_declaration_reaches_a_spoofed_address_only_within_the_limit() -> None
     assert bytes_to(linked, THEIRS) > 10 * AMPLIFICATION * len(datagram)
 
 
+def test_a_declaration_goes_to_every_address_at_which_the_peer_was_heard() -> None:
+    linked = puppet_dials()
+    linked.hear(linked.puppet.seal(frames.PING + frames.padding(200)), SPOOFED)
+    linked.puppet.heard.clear()
+    linked.do(DeclareCompromised(linked.pairing.file_id, CompromiseReason.USER, False))
+    told = [
+        heard for heard in linked.puppet.heard if isinstance(heard.frames[0], frames.Compromised)
+    ]
+    assert {heard.to for heard in told} == {THEIRS, SPOOFED}
+
+
 def test_the_repeated_hello_of_a_stranger_gets_no_declaration() -> None:
     linked, _ = unproved()
     before = bytes_to(linked, SPOOFED)

@@ -32,7 +32,7 @@ from clawchat.core.events import (
     stream_id,
 )
 from clawchat.core.exchange import first_pairing
-from clawchat.core.instant import HOUR, MILLISECOND, SECOND, Instant
+from clawchat.core.instant import HOUR, MILLISECOND, MINUTE, SECOND, Instant
 from clawchat.core.paths import AMPLIFICATION, WAYS_MAX, Paths
 from clawchat.core.recovery.path_mtu import FLOOR
 from clawchat.core.wire import frames
@@ -111,6 +111,23 @@ def test_a_change_that_the_host_notices_costs_a_round_trip() -> None:
     assert arrived[0] - began < 20 * MILLISECOND + 50 * MILLISECOND
     pair.run(SECOND)
     assert pair.dialer.received(CHAT) == b"token " * 40
+
+
+def test_who_learns_that_its_network_changed_says_at_once_what_the_peer_lacks() -> None:
+    """Whether it has something to say or not: this is how the peer learns of a new address."""
+    pair = linked_pair()
+    pair.run(5 * SECOND)
+    said: list[list[int]] = []
+    for question in (b"", b"?" * 700):
+        if question:
+            pair.do(pair.dialer, Write(1, CHAT, question))
+        pair.parcels.clear()
+        pair.do(pair.dialer, Disturbed(1))
+        said.append([len(sent.data) for sent in pair.parcels if len(sent.data) != FLOOR])
+        pair.run(SECOND)
+    quiet, asking = said
+    assert quiet, "more than a challenge, which has this size"
+    assert max(asking) > 700, "what is in flight once more"
 
 
 def far(parcel: Parcel) -> tuple[Instant, ...]:
@@ -360,6 +377,31 @@ def test_an_outage_of_a_minute_ends_within_a_second_of_the_networks_return() -> 
     assert pair.dialer.received(CHAT) == b"token " * 10
     (restored,) = pair.dialer.all(PathRestored)
     assert restored.after_ns > 55 * SECOND
+
+
+def test_a_listener_that_slept_searches_for_half_a_minute_when_its_network_changes() -> None:
+    pair = streaming()
+    pair.network = dead
+    tokens(pair, 10)
+    pair.run_until(lambda: pair.listener.endpoint.link_stats(-1).phase == "asleep", MINUTE)
+    pair.run(MINUTE)
+    pair.parcels.clear()
+    pair.do(pair.listener, Disturbed(-1))
+    pair.run(29 * SECOND)
+    from_listener = [sent for sent in pair.parcels if sent.source == LISTENER]
+    assert len(from_listener) > 50
+    pair.run(2 * SECOND)
+    pair.parcels.clear()
+    pair.run(MINUTE)
+    assert not [sent for sent in pair.parcels if sent.source == LISTENER]
+
+
+def test_of_the_paths_that_a_program_names_at_once_sixteen_are_tried() -> None:
+    pair = linked_pair()
+    pair.parcels.clear()
+    named = tuple(Path(DIALER, Address("192.0.2.1", 1000 + number)) for number in range(30))
+    pair.do(pair.dialer, Disturbed(1, named))
+    assert {sent.to for sent in pair.parcels} == {LISTENER, *(p.remote for p in named[:16])}
 
 
 def test_a_dialer_that_slept_for_eight_hours_finds_its_link_within_a_second() -> None:

@@ -9,8 +9,16 @@ from __future__ import annotations
 
 import pytest
 
-from clawchat.core.credential import Address
-from clawchat.core.events import StreamClass, Write, stream_id
+from clawchat.core.actions import OpenPort
+from clawchat.core.credential import Address, Path
+from clawchat.core.events import (
+    DatagramReceived,
+    PortOpened,
+    RotatePort,
+    StreamClass,
+    Write,
+    stream_id,
+)
 from clawchat.core.instant import MILLISECOND, Instant
 from clawchat.core.paths import AMPLIFICATION
 from clawchat.core.wire import frames
@@ -77,6 +85,28 @@ def test_who_comes_from_elsewhere_again_and_again_hears_once_for_each_probe_time
     assert probe_timeout(linked) > 10 * MILLISECOND
     assert heard(linked, frames.Stream, THEIRS) == 2
     assert heard(linked, frames.Stream, ELSEWHERE) == 1
+
+
+@pytest.mark.parametrize("source", [THEIRS, ELSEWHERE])
+def test_what_comes_to_a_port_that_was_left_tells_of_a_move_when_it_comes_from_elsewhere(
+    source: Address,
+) -> None:
+    """From where the peer was it only tells that it has not heard of ours."""
+    linked = asked()
+    linked.do(RotatePort(linked.link))
+    (wanted,) = [action.local for action in linked.did if isinstance(action, OpenPort)]
+    linked.do(PortOpened(linked.link, wanted))
+    (token,) = [
+        frame.token
+        for heard in linked.puppet.heard
+        for frame in heard.frames
+        if isinstance(frame, frames.PathChallenge)
+    ]
+    answer = linked.puppet.seal(frames.encode_path_response(token))
+    linked.do(DatagramReceived(Path(wanted, THEIRS), answer))
+    linked.puppet.heard.clear()
+    linked.hear(linked.puppet.seal(SAID), source)
+    assert (heard(linked, frames.PathChallenge, source) > 0) is (source == ELSEWHERE)
 
 
 @pytest.mark.parametrize("told", [True, False])
