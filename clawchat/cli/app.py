@@ -190,7 +190,7 @@ def run(tokens: Sequence[str]) -> int:
             return _usage(error)
         except BrokenPipeError:
             return _nobody_reads()
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:
             return _failed(error, logged)
 
 

@@ -23,7 +23,7 @@ from clawchat.cli.terminal import clock, one_line
 from clawchat.core.actions import BootstrapContent
 from clawchat.drivers.alarms import AlarmLog
 from clawchat.drivers.store import Ending, Entry, Store
-from clawchat.errors import CloseCode, LinkClosed
+from clawchat.errors import CloseCode, LinkClosed, StoreError
 
 HOW_TO_PAIR = (
     "run `clawchat serve` on the machine with your agent, copy the bootstrap file it publishes "
@@ -90,6 +90,10 @@ def paired(store: Store) -> list[Entry]:
 def choose(store: Store, name: str | None) -> Listener:
     """The listener called `name`, or the only one. Raises `NotPaired` or `Usage`."""
     entries = paired(store)
+    if not entries or name is None:  # it may be the damaged one that is meant
+        for unusable in store.unusable():
+            other = "; --peer NAME uses another listener" if entries else ""
+            raise StoreError(f"{unusable.error}{other}")
     if not entries:
         raise NotPaired(f"{_why_none(store)}: {HOW_TO_PAIR}")
     names = ", ".join(entry.name for entry in entries)

@@ -19,7 +19,7 @@ from clawchat.cli.alarms import unread, unread_lines
 from clawchat.cli.asking import must_type
 from clawchat.cli.device import Listener
 from clawchat.cli.failures import NotPaired, Usage
-from clawchat.cli.known import Known, known_in, own_fingerprint, pick
+from clawchat.cli.known import Broken, Known, all_in, broken_in, known_in, own_fingerprint, pick
 from clawchat.cli.local_socket import LocalSocket, NobodyHome, Refused
 from clawchat.cli.options import Json, SecurityDir, StateDir
 from clawchat.cli.places import SERVE_SOCKET, device_folder, listener_folder
@@ -51,18 +51,22 @@ async def devices(
     """List."""
     folders = device_folder(state_dir), listener_folder(security_dir, state_dir)
     known = await trio.to_thread.run_sync(known_in, *folders)
+    broken = [one.told() for one in await trio.to_thread.run_sync(broken_in, *folders)]
     alarms = await unread(*folders)
     links = await _links(folders[1])
     ours = [await _device(one, links) for one in known if not one.dialer]
     theirs = [await _listener(one) for one in known if one.dialer]
     own = await trio.to_thread.run_sync(own_fingerprint, folders[0]) if theirs else None
     if json:
-        put_json({"devices": ours, "listeners": theirs, "alarms": alarms, "fingerprint": own})
+        told = {"devices": ours, "listeners": theirs, "damaged": broken}
+        put_json({**told, "alarms": alarms, "fingerprint": own})
         return
-    if not known and not alarms:
+    if not known and not broken and not alarms:
         raise NotPaired(await trio.to_thread.run_sync(_why_none, *folders))
     mine = [f"this device has the fingerprint {own}"] if own else []
-    parts = (_table("DEVICE", ours), _table("LISTENER", theirs) + mine, unread_lines(alarms))
+    damaged = [f"DAMAGED  {one['trouble']}" for one in broken]
+    tables = _table("DEVICE", ours), _table("LISTENER", theirs) + mine
+    parts = (*tables, damaged, unread_lines(alarms))
     put(harmless("\n\n".join("\n".join(part) for part in parts if part)) + "\n")
 
 
@@ -79,6 +83,8 @@ async def name(
     if not is_name(new_name):
         raise Usage(f"{new_name!r} cannot be a name: {NAME_RULE}")
     one = await _meant(which, security_dir, state_dir)
+    if isinstance(one, Broken):
+        raise one.unusable.error
     await trio.to_thread.run_sync(one.store.rename, one.file_id, new_name)
     say(f"{one.title} is called {new_name} from now on")
 
@@ -108,7 +114,7 @@ async def revoke(
         await must_type("revoke", otherwise="nothing was revoked")
     told = await _revoke(one)
     if json:
-        put_json({"name": one.entry.name, "id": one.file_id.hex(), "told": told})
+        put_json({"name": one.name, "id": one.file_id.hex(), "told": told})
         return
     how = "its link was closed, and it was told" if told else "it had no link, so it was not told"
     put(f"revoked {one.title}: {how}\n")
@@ -154,9 +160,9 @@ async def ack(*, security_dir: SecurityDir = None, state_dir: StateDir = None) -
 # --- finding out ------------------------------------------------------------------------------
 
 
-async def _meant(which: str, security: Path | None, state: Path | None) -> Known:
+async def _meant(which: str, security: Path | None, state: Path | None) -> Known | Broken:
     folders = device_folder(state), listener_folder(security, state)
-    known = await trio.to_thread.run_sync(known_in, *folders)
+    known = await trio.to_thread.run_sync(all_in, *folders)
     if not known:
         raise NotPaired(await trio.to_thread.run_sync(_why_none, *folders))
     return pick(known, which)
@@ -210,7 +216,7 @@ async def _told(one: Known) -> dict[str, Any]:
 # --- revoking ---------------------------------------------------------------------------------
 
 
-async def _revoke(one: Known) -> bool:
+async def _revoke(one: Known | Broken) -> bool:
     """By the process that serves, or in its place. Whether the device was told."""
     socket = LocalSocket(one.store.folder / SERVE_SOCKET)
     for look in range(LOOKS):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from attrs import frozen
 
@@ -16,7 +17,7 @@ from clawchat.cli.failures import NotPaired, Usage
 from clawchat.cli.terminal import one_line
 from clawchat.core.crypto.suite import public_key
 from clawchat.drivers.peer import fingerprint
-from clawchat.drivers.store import Entry, Store
+from clawchat.drivers.store import Entry, Store, Unusable
 
 DIGITS_MIN = 4  # of a fingerprint or id: fewer are typed by mistake
 
@@ -60,10 +61,59 @@ class Known:
         return len(digits) >= DIGITS_MIN and any(one.startswith(digits) for one in whole)
 
 
+@frozen
+class Broken:
+    """A file of a pairing that cannot be used, and the store that keeps it."""
+
+    store: Store
+    unusable: Unusable
+    dialer: bool  # as far as its folder tells
+
+    @property
+    def file_id(self) -> bytes:
+        return self.unusable.file_id
+
+    @property
+    def name(self) -> str:
+        return self.file_id.hex()[:8] or one_line(self.unusable.path.name)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} (damaged)"
+
+    def is_meant_by(self, text: str) -> bool:
+        return len(text) >= DIGITS_MIN and self.file_id.hex().startswith(text.lower())
+
+    def told(self) -> dict[str, Any]:
+        """As JSON carries it."""
+        error, path = str(self.unusable.error), str(self.unusable.path)
+        return {"id": self.file_id.hex(), "path": path, "trouble": error}
+
+
+AnyKnown = TypeVar("AnyKnown", Known, Known | Broken)
+
+
 def known_in(*folders: Path) -> list[Known]:
     """What the stores in `folders` hold, oldest first in each. Blocks."""
-    stores = [Store(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
-    return [Known(store, entry) for store in stores for entry in store.entries()]
+    return [Known(store, entry) for store in _stores(*folders) for entry in store.entries()]
+
+
+def broken_in(device: Path, listener: Path) -> list[Broken]:
+    """What cannot be used of what the stores in these folders hold. Blocks."""
+    return [
+        Broken(store, unusable, store.folder == device)
+        for store in _stores(device, listener)
+        for unusable in store.unusable()
+    ]
+
+
+def all_in(device: Path, listener: Path) -> list[Known | Broken]:
+    """Every pairing in these folders, whether or not it can be used. Blocks."""
+    return [*known_in(device, listener), *broken_in(device, listener)]
+
+
+def _stores(*folders: Path) -> list[Store]:
+    return [Store(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
 def own_fingerprint(folder: Path) -> str:
@@ -72,7 +122,7 @@ def own_fingerprint(folder: Path) -> str:
     return fingerprint(public_key(identity.view()))
 
 
-def pick(known: Sequence[Known], text: str) -> Known:
+def pick(known: Sequence[AnyKnown], text: str) -> AnyKnown:
     """The one that `text` means. Raises `NotPaired` or `Usage`, which list what there is."""
     found = [one for one in known if one.is_meant_by(text)]
     if not found:

@@ -16,6 +16,8 @@ from clawchat.core.actions import Receipt
 Told: TypeAlias = dict[str, Any]
 """One receipt as it is printed."""
 
+NO_LINK = "there was no link"
+
 
 def as_told(receipt: Receipt, name: str) -> Told:
     """A receipt as JSON carries it."""
@@ -27,6 +29,7 @@ def as_told(receipt: Receipt, name: str) -> Told:
         "by_peer": receipt.by_peer,
         "told": receipt.told,
         "confirmed": receipt.confirmed,
+        "why": NO_LINK,  # that nobody was told
         "already": False,  # whether another declaration came before this one
         "epochs": list(receipt.epochs),
         **asdict(receipt.kept),
@@ -42,7 +45,8 @@ def receipt_lines(told: Told) -> list[str]:
     elif told["told"]:
         answer = "told for ten seconds, and did not answer: declare it there as well"
     else:
-        answer = "not told, there was no link: declare it there as well"
+        why = one_line(str(told.get("why", NO_LINK)))
+        answer = f"not told, {why}: declare it there as well"
     lines = [
         f"destroyed     the pairing with {one_line(str(told['name']))} ({told['id'][:8]})",
         f"  peer        {answer}",

@@ -13,7 +13,7 @@ from clawchat.cli.alarms import unread, unread_lines
 from clawchat.cli.device import Listener, choose, open_store, paired
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import exit_code, explain
-from clawchat.cli.known import known_in
+from clawchat.cli.known import broken_in, known_in
 from clawchat.cli.local_socket import LocalSocket, NobodyHome, Refused
 from clawchat.cli.options import Json, PeerName, SecurityDir, StateDir
 from clawchat.cli.places import SERVE_SOCKET, device_folder, listener_folder
@@ -45,12 +45,16 @@ async def status(
     alarms = await unread(device_folder(state_dir), folder)  # the link may have brought one
     code = max((code for _, code in reports), default=ExitCode.OK)
     devices = [] if serving is not None else await trio.to_thread.run_sync(_devices, folder)
-    if not entries and serving is None:
+    broken = await trio.to_thread.run_sync(broken_in, store.folder, folder)
+    if broken:
+        code = ExitCode.STORE
+    elif not entries and serving is None:
         code = ExitCode.NO_LINK if devices else ExitCode.NOT_PAIRED
     told = {
         "state_dir": str(store.folder.parent),
         "peers": [one for one, _ in reports],
         "unserved": devices,
+        "damaged": [one.told() for one in broken],
     }
     if json:
         put_json({**told, "serve": serving, "alarms": alarms})
@@ -133,12 +137,14 @@ def _print(
     elif told["unserved"]:
         names = ", ".join(told["unserved"])
         lines += ["", f"serving       no: start `clawchat serve`; paired with {names}"]
-    elif not told["peers"]:
+    elif not told["peers"] and not told["damaged"]:
         lines += [
             "",
             "nothing is set up here: `clawchat demo` shows how it works,",
             "`clawchat serve` makes this the agent's machine, `clawchat connect FILE` a device",
         ]
+    for one in told["damaged"]:
+        lines += ["", f"damaged       {one['trouble']}"]
     if alarms:
         lines += ["", *unread_lines(alarms)]
     put(harmless("\n".join(lines)) + "\n")

@@ -8,6 +8,7 @@ Left to others: what a listener can do (`listener`), running it (`on_trio`).
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -25,6 +26,8 @@ from clawchat.errors import UserError
 
 EVERYWHERE: Final = ("", "*")
 CANDIDATES_MAX: Final = 16  # PROTOCOL.md "Bootstrap file"
+
+log = logging.getLogger("clawchat")
 
 
 @asynccontextmanager
@@ -46,10 +49,13 @@ async def serve(
     one, where the network allows it; devices find the listener at `port` all the same.
 
     Raises `UserError` when the address cannot be used, `StoreError` when the store cannot be
-    read or another listener uses it.
+    read or another listener uses it. A pairing whose file is damaged is logged and left out.
     """
     with store.lock("serve"):
-        pairings = [pairing for pairing in store.load() if not pairing.dialer]
+        pairings = [entry.pairing for entry in store.entries() if not entry.pairing.dialer]
+        unusable = store.unusable()
+        for one in unusable:
+            log.error("without a device: %s", one.error)
         config = Config(identity=store.identity(), rotate_ports_ns=ROTATE_PORTS * rotate_ports)
         sockets = _bind(host, port)  # last, for nothing would close them if the store were damaged
         running = open_runner(
@@ -59,7 +65,7 @@ async def serve(
         async with running as runner:
             candidates = tuple(advertise) or _candidates(runner.addresses)
             listener = Listener(runner, store, candidates[:CANDIDATES_MAX], publisher)
-            paired = bool(pairings)
+            paired = bool(pairings or unusable)
             while pairings:  # the endpoint has copies of its own, which it can wipe
                 runner.handle(Remember(pairings.pop(0)))
             if publisher is not None and not paired:

@@ -7,9 +7,9 @@
     seen/<file id>           empty; its time says when a link of the pairing was last up
 
 Rules: every change is one atomic, synced file (`files`); changes take turns (`_changing`), so that
-none undoes another's, whichever process makes it; a damaged file is named in a `StoreError` and
-never deleted or overwritten by itself; nothing is read twice, so two processes see each other's
-changes. All methods block: async callers use a thread.
+none undoes another's, whichever process makes it; a damaged file is named in a `StoreError`, never
+deleted or overwritten by itself, and keeps nobody from the other pairings; nothing is read twice,
+so two processes see each other's changes. All methods block: async callers use a thread.
 Left to others: when to save (the core's `Persist`), deriving credentials (the core).
 """
 
@@ -85,6 +85,15 @@ class Entry:
     used: int = 0
 
 
+@frozen
+class Unusable:
+    """A pairing's file that is damaged, or may not be used any more; `error` says why."""
+
+    file_id: bytes  # empty: it is not called as we call files
+    path: Path
+    error: StoreError
+
+
 def is_name(text: str) -> bool:
     """Whether a pairing may be called so: `NAME_RULE`."""
     # `isprintable` is false for control characters, line ends, and marks that change the
@@ -146,19 +155,36 @@ class Store:
             self._write(evolve(entry, pairing=pairing, candidates=where, used=now))
 
     def load(self) -> list[Pairing]:
-        """Every pairing, oldest first."""
-        return [entry.pairing for entry in self.entries()]
+        """Every pairing, oldest first. Raises `StoreError` when one cannot be used."""
+        entries, unusable = self._survey()
+        if unusable:
+            raise unusable[0].error
+        return [entry.pairing for entry in entries]
 
     def entries(self) -> list[Entry]:
-        """Every pairing with its name and addresses, oldest first."""
+        """Every pairing that can be used, with its name and addresses, oldest first."""
+        return self._survey()[0]
+
+    def unusable(self) -> list[Unusable]:
+        """What `entries` leaves out: one damaged file is no reason to give the others up."""
+        return self._survey()[1]
+
+    def _survey(self) -> tuple[list[Entry], list[Unusable]]:
         with self._explained(self._pairings):
             if not self._pairings.exists():
-                return []
+                return [], []
             files.sweep(self._pairings)
             self._finish_what_was_begun()
             paths = sorted(self._pairings.glob("[0-9a-f]*.json"))
-        entries = [self._read(path) for path in paths]
-        return sorted(entries, key=lambda entry: (entry.paired, entry.pairing.file_id))
+        entries: list[Entry] = []
+        unusable: list[Unusable] = []
+        for path in paths:
+            try:
+                entries.append(self._read(path))
+            except StoreError as error:
+                if path.exists():  # else another process has just ended it
+                    unusable.append(Unusable(_id_in(path), path, error))
+        return sorted(entries, key=lambda entry: (entry.paired, entry.pairing.file_id)), unusable
 
     def get(self, file_id: bytes) -> Entry | None:
         """The entry of one pairing, or None."""
@@ -217,16 +243,25 @@ class Store:
     def destroy(self, file_id: bytes, why: Ending = Ending.COMPROMISED) -> None:
         """Overwrite and remove a pairing, and never take it back.
 
-        The note comes first: whoever opens the store after a crash in between finishes.
+        The note comes first: whoever opens the store after a crash in between finishes. Without
+        room for it the pairing goes first, which makes some.
         """
-        note = self._note(file_id)
-        with self._explained(note):
-            files.private_folder(self.folder)
-            files.private_folder(self._destroyed)
-        with self._changing(), self._explained(note):
-            if not note.exists():
-                self._write_note(note, why)
+        with self._changing():
+            told = self._last_words(file_id, why)
+            try:
+                self._write_note(file_id, told)
+            except StoreError:
+                self._shred(file_id)
+                self._write_note(file_id, told)
             self._finish_destroying(file_id)
+
+    def discard(self, unusable: Unusable) -> None:
+        """Overwrite and remove a file that cannot be used, and never take its pairing back."""
+        if unusable.file_id:
+            self.destroy(unusable.file_id)
+        else:
+            with self._explained(unusable.path):
+                files.shred(unusable.path)
 
     def ended(self) -> list[Ended]:
         """What was ended for good, oldest first."""
@@ -257,22 +292,32 @@ class Store:
             f" file{again}. If you are sure that it may be used after all, remove {note}"
         )
 
-    def _write_note(self, note: Path, why: Ending) -> None:
-        file_id = bytes.fromhex(note.name)
+    def _last_words(self, file_id: bytes, why: Ending) -> dict[str, object]:
         name, dialer = file_id.hex()[:8], False
         with suppress(StoreError):  # damaged or not there: it goes without a name
             entry = self._found(file_id)
             if entry is not None:
                 name, dialer = entry.name, entry.pairing.dialer
-        content = {"destroyed": 0, "name": name, "dialer": dialer, "why": why.name.lower()}
-        write_record(note, "note", content)
+        return {"destroyed": 0, "name": name, "dialer": dialer, "why": why.name.lower()}
 
-    def _finish_destroying(self, file_id: bytes) -> None:
-        note, path = self._note(file_id), self._path(file_id)
+    def _write_note(self, file_id: bytes, told: dict[str, object]) -> None:
+        note = self._note(file_id)
+        with self._explained(note):
+            files.private_folder(self._destroyed)
+            if not note.exists():
+                write_record(note, "note", told)
+
+    def _shred(self, file_id: bytes) -> None:
+        path = self._path(file_id)
         with self._explained(path):
             for left in (*files.unfinished(path), path):
                 files.shred(left)
             (self._seen / file_id.hex()).unlink(missing_ok=True)
+
+    def _finish_destroying(self, file_id: bytes) -> None:
+        self._shred(file_id)
+        note = self._note(file_id)
+        with self._explained(note):
             told = read_record("note", note).values
             write_record(note, "note", {**told, "destroyed": int(time())})
 
@@ -408,9 +453,29 @@ class Store:
             raise StoreError(f"{path} was written by a newer ClawChat: upgrade this one") from error
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(
-                f"{path} is damaged and was left as it is: restore it from a backup, or move it"
-                " away and pair again with a new bootstrap file"
+                f"{path} is damaged and was left as it is: {self._remedy(path)}"
             ) from None if _quotes_content(error) else error
+
+    def _remedy(self, path: Path) -> str:
+        if path.parent != self._pairings:
+            return (
+                "restore it from a backup, or move it away and pair again with a new bootstrap file"
+            )
+        # A credential changes with every link: one from a backup would pass for a copy of it.
+        return (
+            f"end that pairing (`clawchat devices revoke {path.stem[:8]}` on the agent's machine,"
+            " `forget` on a device) and pair again with a new bootstrap file; a backup of it is of"
+            " no use, unless no link was made since"
+        )
+
+
+def _id_in(path: Path) -> bytes:
+    """The id that the name of a pairing's file says; empty when that is none."""
+    try:
+        file_id = bytes.fromhex(path.stem)
+    except ValueError:
+        return b""
+    return file_id if len(file_id) == FILE_ID_SIZE and file_id.hex() == path.stem else b""
 
 
 def _quotes_content(error: Exception) -> bool:

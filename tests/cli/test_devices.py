@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.machine import Machine, pair, paired, pairings, published
+from tests.cli.machine import Machine, pair, paired, pairings, published, serving
 
 
 def test_both_sides_list_each_other_with_what_tells_them_apart(
@@ -196,3 +196,45 @@ def test_a_machine_without_pairings_says_how_to_make_one(device: Machine) -> Non
         assert "clawchat connect FILE" in done.stderr
     assert device.json("devices")["devices"] == []
     assert "no warning" in device.run("devices", "ack").stderr
+
+
+def test_a_damaged_pairing_keeps_nobody_from_the_others_and_can_be_ended(
+    server: Machine, device: Machine, other: Machine
+) -> None:
+    serve = paired(server, device)
+    (bad,) = pairings(server, "listener")
+    assert server.run("sec", "new").returncode == 0
+    pair(other, published(server))
+    serve.interrupt()
+    bad.write_bytes(bad.read_bytes()[:100])
+    again = serving(server)
+    again.wait_for(f"without a device: {bad} is damaged")
+    assert other.run("ping", "-c", "1").returncode == 0
+    told = server.json("devices")
+    assert len(told["devices"]) == 1
+    assert [one["id"] for one in told["damaged"]] == [bad.stem]
+    page = server.run("devices").stdout
+    assert f"clawchat devices revoke {bad.stem[:8]}" in page
+    assert "of no use, unless no link was made since" in page
+    assert server.run("status").returncode == 7
+    assert server.run("devices", "name", bad.stem[:8], "phone").returncode == 7
+    assert server.run("devices", "revoke", bad.stem[:8], "--yes").returncode == 0
+    assert not bad.exists()
+    assert server.json("devices")["damaged"] == []
+    assert other.run("ping", "-c", "1").returncode == 0
+
+
+def test_a_device_with_a_damaged_pairing_talks_to_no_other_listener_by_mistake(
+    server: Machine, other: Machine, device: Machine
+) -> None:
+    paired(server, device)
+    (bad,) = pairings(device, "device")
+    serving(other).wait_for("bootstrap file published")
+    pair(device, published(other), "office")
+    bad.write_bytes(b"")
+    done = device.run("ping", "-c", "1")
+    assert done.returncode == 7
+    assert str(bad) in done.stderr
+    assert device.run("ping", "-c", "1", "--peer", "office").returncode == 0
+    assert device.run("devices", "forget", bad.stem[:8], "--yes").returncode == 0
+    assert device.run("ping", "-c", "1").returncode == 0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import time
+from pathlib import Path
 
 import pytest
 
@@ -184,3 +187,97 @@ def test_nothing_is_destroyed_by_mistake(
 
 def test_there_must_be_something_to_destroy(device: Machine) -> None:
     assert device.run("panic", "--yes").returncode == 3
+
+
+# --- when something is wrong --------------------------------------------------------------------
+
+
+def damaged(file: Path) -> Path:
+    """As a disk leaves it whose power was cut."""
+    file.write_bytes(file.read_bytes()[:100])
+    return file
+
+
+def test_a_damaged_file_saves_nothing_from_a_panic(
+    server: Machine, device: Machine, other: Machine
+) -> None:
+    serve = paired(server, device)
+    assert server.run("sec", "new").returncode == 0
+    pair(other, published(server))
+    serve.interrupt()
+    bad, good = pairings(server, "listener")
+    damaged(bad)
+    done = server.run("panic", "--yes", "--json")
+    assert done.returncode == 7, done.stderr
+    told = json.loads(done.stdout)
+    assert [receipt["id"] for receipt in told["receipts"]] == [good.stem]
+    (trouble,) = told["trouble"]
+    assert str(bad) in trouble
+    assert "declare it there as well" in trouble
+    assert pairings(server, "listener") == []
+    backup = server.home / "state" / "listener" / "destroyed"
+    assert sorted(note.name for note in backup.iterdir()) == [bad.stem, good.stem]
+
+
+def test_a_damaged_pairing_alone_can_be_named_and_destroyed(
+    server: Machine, device: Machine, other: Machine
+) -> None:
+    serve = paired(server, device)
+    assert server.run("sec", "new").returncode == 0
+    pair(other, published(server))
+    serve.interrupt()
+    bad, good = pairings(server, "listener")
+    damaged(bad)
+    done = server.run("panic", "--peer", bad.stem[:8], "--only-this-peer", "--yes")
+    assert done.returncode == 7, done.stderr
+    assert pairings(server, "listener") == [good]
+
+
+def test_what_is_stored_goes_before_a_peer_is_called_and_no_kill_brings_it_back(
+    server: Machine, device: Machine
+) -> None:
+    serve = paired(server, device)
+    (kept,) = pairings(device, "device")
+    serve.process.send_signal(signal.SIGSTOP)  # it would answer when woken
+    panicking = device.start("panic", "--yes")
+    while kept.exists():
+        assert panicking.process.poll() is None, panicking.said
+        time.sleep(0.02)
+    assert panicking.process.poll() is None, "it still tries to tell"
+    panicking.stop()
+    assert device.run("ping").returncode == 3
+    assert "declared compromised" in device.run("devices").stderr
+
+
+def test_a_panic_that_is_interrupted_says_what_it_destroyed(
+    server: Machine, device: Machine
+) -> None:
+    serve = paired(server, device)
+    (kept,) = pairings(device, "device")
+    serve.process.send_signal(signal.SIGSTOP)
+    panicking = device.start("panic", "--yes")
+    while kept.exists():
+        assert panicking.process.poll() is None, panicking.said
+        time.sleep(0.02)
+    assert panicking.interrupt() == 9
+    assert "destroyed     the pairing with home" in panicking.said
+    assert "not told, that was stopped" in panicking.said
+    assert "this machine's own key is destroyed" in panicking.said
+    assert "Traceback" not in panicking.said
+
+
+def test_a_folder_that_cannot_be_written_keeps_nobody_from_being_told(
+    server: Machine, device: Machine
+) -> None:
+    paired(server, device)
+    (kept,) = pairings(device, "device")
+    locks = device.home / "state" / "device" / "locks"
+    shutil.rmtree(locks)
+    locks.write_text("a file stands where a folder is needed: nobody can change anything")
+    done = device.run("panic", "--yes")
+    assert done.returncode == 7
+    assert "confirmed: it destroys its side too" in done.stdout
+    assert "NOT DESTROYED" in done.stderr
+    assert str(locks) in done.stderr
+    assert kept.exists()
+    assert pairings(server, "listener") == []

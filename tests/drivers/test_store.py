@@ -159,6 +159,36 @@ def test_a_damaged_pairing_can_be_ended_too(store: Store) -> None:
     assert [ended.name for ended in store.ended()] == ["01010101"]
 
 
+def test_a_full_disk_keeps_no_pairing_from_being_ended(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(a_pairing(1, 2))
+    path = store.folder / "pairings" / f"{'01' * 16}.json"
+    write = os.write
+
+    def full(handle: int, data: bytes) -> int:
+        if path.exists() and bytes(data).startswith(b'{"format": "clawchat note"'):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(handle, data)
+
+    monkeypatch.setattr(os, "write", full)
+    store.destroy(bytes([1]) * 16)
+    assert not path.exists()
+    assert len(store.ended()) == 1
+
+
+def test_a_file_that_is_no_pairing_of_ours_is_named_and_can_be_overwritten(store: Store) -> None:
+    store.save(a_pairing(1, 2))
+    copy = store.folder / "pairings" / "01 (copy).json"
+    copy.write_bytes((store.folder / "pairings" / f"{'01' * 16}.json").read_bytes())
+    (unusable,) = store.unusable()
+    assert (unusable.file_id, unusable.path) == (b"", copy)
+    assert len(store.entries()) == 1
+    store.discard(unusable)
+    assert not copy.exists()
+    assert store.load() == [a_pairing(1, 2)]
+
+
 def test_an_empty_folder_holds_no_pairings(store: Store) -> None:
     assert store.load() == []
     assert store.get(bytes(16)) is None
