@@ -11,9 +11,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+CANCELLED = 130  # `ExitCode.CANCELLED`, which is not imported yet
+
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
-    from clawchat.cli.app import run
+    try:
+        from clawchat.cli.app import run
 
-    sys.exit(run(sys.argv[1:] if tokens is None else tokens))
+        code = run(sys.argv[1:] if tokens is None else tokens)
+    except KeyboardInterrupt:  # before there was a command to interrupt
+        code = CANCELLED
+    sys.exit(code)

@@ -56,6 +56,9 @@ async def agent(
 def provider_of(name: str, model: str, base_url: str) -> Provider:
     """The provider that options and environment name; its key leaves the environment."""
     settings = ProviderSettings.from_environment(name, model, base_url)
+    for option, given in (("--model", model), ("--base-url", base_url)):
+        if given and settings.name == "echo":  # who names an endpoint wants its answers
+            raise Usage(f"{option} belongs to --provider openai: name that as well")
     for variable in KEY_VARIABLES:
         os.environ.pop(variable, None)
     try:

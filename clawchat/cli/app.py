@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import TextIO
 
@@ -177,6 +177,32 @@ def make_app(*, plain: bool = False) -> App:
 
 def run(tokens: Sequence[str]) -> int:
     """Run the command in `tokens`; the exit code. What went wrong is said on stderr."""
+    code, logged = _run(tokens)
+    trouble = _trouble_with_stdout()
+    if trouble is None:
+        return code
+    _let_go_of_stdout()
+    if isinstance(trouble, BrokenPipeError):
+        return ExitCode.FAILURE
+    return code or _failed(trouble, logged)
+
+
+def _trouble_with_stdout() -> Exception | None:
+    """What keeps that from being written which is not written yet."""
+    from clawchat.cli.failures import OutputFailed
+
+    try:
+        if sys.stdout is not None:  # `>&-`
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        return error
+    except (OSError, ValueError) as error:  # full, or closed
+        why = error.strerror if isinstance(error, OSError) else None
+        return OutputFailed(f"stdout cannot be written: {why or error}")
+    return None
+
+
+def _run(tokens: Sequence[str]) -> tuple[int, _Handler]:
     with _log_to_stderr() as logged:
         try:
             result = make_app()(
@@ -185,13 +211,13 @@ def run(tokens: Sequence[str]) -> int:
                 print_error=False,
                 result_action="return_value",
             )
-            return int(result) if isinstance(result, int) else ExitCode.OK
+            return (int(result) if isinstance(result, int) else ExitCode.OK), logged
         except CycloptsError as error:
-            return _usage(error)
+            return _usage(error), logged
         except BrokenPipeError:
-            return _nobody_reads()
+            return _nobody_reads(), logged
         except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:
-            return _failed(error, logged)
+            return _failed(error, logged), logged
 
 
 @contextmanager
@@ -263,7 +289,13 @@ def _failed(error: BaseException, logged: _Handler) -> int:
 
 
 def _nobody_reads() -> int:
-    # `clawchat send ... | head`: nothing to complain about, but Python would, at exit.
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
+    # `clawchat send ... | head`: nothing to complain about.
+    _let_go_of_stdout()
     return ExitCode.FAILURE
+
+
+def _let_go_of_stdout() -> None:
+    """What is left in its buffer goes nowhere; else Python would complain at exit."""
+    with suppress(OSError, ValueError):
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())

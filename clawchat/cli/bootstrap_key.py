@@ -24,6 +24,10 @@ KEY_VARIABLE = "CLAWCHAT_BOOTSTRAP_KEY"
 PASSPHRASE_VARIABLE = "CLAWCHAT_BOOTSTRAP_PASSPHRASE"
 KEY_FILE_MAX = 4096  # bytes
 
+# Who copies a bootstrap file may try passphrases for as long as they like, and afterwards whatever
+# the same one seals. Four words, or some letters that a machine chose, have more.
+PASSPHRASE_MIN = 12
+
 WAYS = f"set {KEY_VARIABLE} or {PASSPHRASE_VARIABLE}, or name a file with --key-file"
 HOW_TO_MAKE_ONE = "`clawchat sec key --out FILE` makes one"
 
@@ -33,7 +37,8 @@ def given_key(
 ) -> BootstrapKey | None:
     """The key the user gave; asked for at a terminal when `ask` says what for; else None.
 
-    With `choosing`, a passphrase that is typed in has to be typed twice.
+    With `choosing`, a passphrase has `PASSPHRASE_MIN` characters at least, and one that is typed in
+    has to be typed twice.
 
     Raises `BootstrapKeyInvalid`, `BootstrapError` for an unreadable or unprotected file, and
     `Usage` when the environment holds two.
@@ -47,6 +52,8 @@ def given_key(
     if key_text:
         return BootstrapKey.from_base64url(key_text, name=KEY_VARIABLE)
     if passphrase:
+        if choosing:
+            _check_length(passphrase)
         return BootstrapKey.from_passphrase(passphrase)
     return _asked(ask, choosing=choosing) if ask and stdin_is_terminal() else None
 
@@ -94,6 +101,14 @@ def _read(path: Path) -> str:
         ) from None
 
 
+def _check_length(text: str) -> None:
+    if len(text) < PASSPHRASE_MIN:
+        raise BootstrapKeyInvalid(
+            f"a passphrase of {len(text)} characters can be found by trying: use {PASSPHRASE_MIN} "
+            f"or more, several words say, or a key ({HOW_TO_MAKE_ONE})"
+        )
+
+
 def _asked(why: str, *, choosing: bool) -> BootstrapKey | None:
     try:
         text = getpass.getpass(f"Bootstrap key or passphrase, to {why}: ")
@@ -101,6 +116,8 @@ def _asked(why: str, *, choosing: bool) -> BootstrapKey | None:
             return BootstrapKey.from_base64url(text)
         except BootstrapKeyInvalid:
             pass
+        if choosing:
+            _check_length(text)
         if choosing and getpass.getpass("The passphrase once more: ") != text:
             raise BootstrapKeyInvalid("the two passphrases differ: start again")
         return BootstrapKey.from_passphrase(text)

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from clawchat.cli.bootstrap_file import outside, read_file
 from clawchat.cli.bootstrap_key import needed_key
 from clawchat.cli.device import Listener, choose, open_store, paired
-from clawchat.cli.failures import Usage
+from clawchat.cli.failures import Cancelled, Usage
 from clawchat.cli.local_socket import NobodyHome
 from clawchat.cli.options import ExitWithStdin, KeyFile, PeerName, StateDir
 from clawchat.cli.terminal import one_line, say
@@ -49,8 +49,11 @@ async def connect(
     if once:
         await _once(listener, name)
         return
+    linked = trio.Event()
     async with until_stopped(with_stdin=exit_with_stdin):
-        await _hold(listener, name, persistent=file is None)
+        await _hold(listener, name, linked, persistent=file is None)
+    if not linked.is_set():
+        raise Cancelled("stopped: there was no link yet")
     say("stopped: the link is closed")
 
 
@@ -97,10 +100,12 @@ async def _once(listener: Listener, name: str | None) -> None:
     )
 
 
-async def _hold(listener: Listener, name: str | None, *, persistent: bool) -> None:
+async def _hold(
+    listener: Listener, name: str | None, linked: trio.Event, *, persistent: bool
+) -> None:
     try:
         with listener.lock():
-            await _hold_locked(listener, name, persistent=persistent)
+            await _hold_locked(listener, name, linked, persistent=persistent)
     except StoreBusy as error:
         try:
             status = await listener.socket.ask({"verb": "status"})
@@ -112,7 +117,9 @@ async def _hold(listener: Listener, name: str | None, *, persistent: bool) -> No
         ) from None
 
 
-async def _hold_locked(listener: Listener, name: str | None, *, persistent: bool) -> None:
+async def _hold_locked(
+    listener: Listener, name: str | None, linked: trio.Event, *, persistent: bool
+) -> None:
     new = listener.content is not None
     holder = listener.holder(say)
     async with trio.open_nursery() as nursery:
@@ -122,6 +129,7 @@ async def _hold_locked(listener: Listener, name: str | None, *, persistent: bool
             nursery.cancel_scope.cancel()
 
         await nursery.start(hold)
+        linked.set()
         await holder.control({"verb": "ping"})
         status = await holder.control({"verb": "status"})
         _settle(listener, name)

@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     STORE = 7
     IN_USE = 8
     UNCONFIRMED = 9
+    ENDED = 10
     CANCELLED = 130
 
 
@@ -39,5 +40,8 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.STORE: "a folder of ClawChat cannot be read or written, or is damaged",
     ExitCode.IN_USE: "a port or a folder is in use by another process",
     ExitCode.UNCONFIRMED: "`panic` destroyed this side; a peer did not confirm that it obeys",
+    ExitCode.ENDED: "the pairing is over, and trying again is of no use: the listener revoked it, "
+    "one side declared it compromised, or what this device keeps of it was used by a copy or is "
+    "too old; stderr says which",
     ExitCode.CANCELLED: "ended by Ctrl-C",
 }

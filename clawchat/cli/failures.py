@@ -21,6 +21,10 @@ from clawchat.errors import CloseCode
 DEBUG_VARIABLE = "CLAWCHAT_DEBUG"
 
 
+class OutputFailed(errors.UserError):
+    """Stdout does not take what was printed."""
+
+
 class Usage(errors.UserError):
     """An option that parses but cannot be used."""
 
@@ -60,6 +64,9 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (errors.UserError, ExitCode.FAILURE),
 )
 
+# A script must not take these for a network that is down.
+_ENDED = (CloseCode.REVOKED, CloseCode.SUPERSEDED, CloseCode.COMPROMISED)
+
 # What to do about a link that ended, where its code says more than "try again".
 _NEXT: dict[CloseCode, str] = {
     CloseCode.REPLACED: "another process or a copy of this device's folder took the link over; "
@@ -74,6 +81,14 @@ _NEXT: dict[CloseCode, str] = {
     CloseCode.COMPROMISED: "nothing of it is left; pair again with a new bootstrap file",
     CloseCode.STORE: "free some space or fix the permissions of the state folder",
 }
+
+
+def as_text(data: bytes, where: str) -> str:
+    """What a user gave us `where`. Raises `Usage`: altered, it would be another message."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Usage(f"{where} is not UTF-8 text: convert it first, with `iconv` say") from None
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -105,6 +120,8 @@ def exit_code(error: BaseException) -> ExitCode:
     cause = main_cause(error)
     if isinstance(cause.__cause__, OSError) and cause.__cause__.errno == errno.EADDRINUSE:
         return ExitCode.IN_USE
+    if isinstance(cause, errors.LinkClosed) and cause.code in _ENDED:
+        return ExitCode.ENDED
     for kind, code in _CODES:
         if isinstance(cause, kind):
             return code

@@ -22,8 +22,9 @@ from typing import Protocol
 
 import trio
 
+from clawchat.cli.failures import Usage
 from clawchat.cli.line_editor import Key, LineEditor
-from clawchat.cli.terminal import Style, harmless, put, say, stdin_is_terminal
+from clawchat.cli.terminal import Style, harmless, put, put_text, say, stdin_is_terminal
 
 _PASTE_ON, _PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
 _CLEAR_ROW = "\r\x1b[K"
@@ -51,7 +52,7 @@ class Prompt(Protocol):
         """A reply follows."""
 
     def reply(self, text: str) -> None:
-        """The next piece of a reply, made harmless, on stdout."""
+        """The next piece of a reply on stdout, made harmless for a terminal."""
 
     def reply_over(self) -> None:
         """The reply is complete."""
@@ -81,7 +82,7 @@ class _Screen:
     def reply(self, text: str) -> None:
         shown = harmless(text)
         if shown:
-            put(shown)
+            put_text(text)
             self._within_line = not shown.endswith("\n")
 
     def reply_over(self) -> None:
@@ -95,7 +96,7 @@ class PlainPrompt(_Screen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._buffer = ""
         self._ended = False
 
@@ -103,7 +104,10 @@ class PlainPrompt(_Screen):
         while "\n" not in self._buffer and not self._ended:
             data = await trio.to_thread.run_sync(_read_some, abandon_on_cancel=True)
             self._ended = not data
-            self._buffer += self._decoder.decode(data, final=self._ended)
+            try:
+                self._buffer += self._decoder.decode(data, final=self._ended)
+            except UnicodeDecodeError:
+                raise Usage("stdin is not UTF-8 text: convert it first") from None
         if not self._buffer:
             return None
         line, _, self._buffer = self._buffer.partition("\n")

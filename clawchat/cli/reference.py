@@ -29,6 +29,10 @@ is 1; members may be added to it, but none changes its meaning. No secret is eve
 command line, where every user of the machine could read it. `CLAWCHAT_DEBUG=1` adds tracebacks
 to errors; `NO_COLOR` is respected.
 
+A reply is printed as it came when stdout is a file or a program. At a terminal characters that
+would steer it are made visible instead; a program that passes text on to a terminal (`tee`,
+`less -r`) has to do that itself. What comes in, on stdin or as TEXT, must be UTF-8.
+
 ## Exit codes
 
 | code | meaning |
@@ -43,7 +47,7 @@ VARIABLES = """
 | `CLAWCHAT_STATE_DIR` | the folder that keeps everything: `device/`, `listener/`, `agent/` |
 | `CLAWCHAT_SECURITY_DIR` | the listener's folder, and where the bootstrap file is published |
 | `CLAWCHAT_BOOTSTRAP_KEY` | the bootstrap key, 32 bytes as base64url |
-| `CLAWCHAT_BOOTSTRAP_PASSPHRASE` | a passphrase in its place |
+| `CLAWCHAT_BOOTSTRAP_PASSPHRASE` | a passphrase in its place; `serve` wants 12 characters or more |
 | `CLAWCHAT_PEER` | the listener to use when several are paired |
 | `CLAWCHAT_PROVIDER`, `CLAWCHAT_MODEL` | where the agent's replies come from |
 | `OPENAI_API_KEY`, `OPENAI_BASE_URL` | the key and the address of that provider |

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -13,10 +14,10 @@ from clawchat.apps.chat_client import AgentClient, RunEvents
 from clawchat.apps.events import LastEvent, RunCancelled, RunFailed, RunFinished, Token
 from clawchat.apps.problems import ProblemError
 from clawchat.cli.device import the_link
-from clawchat.cli.failures import AgentTrouble, Cancelled, Usage
+from clawchat.cli.failures import AgentTrouble, Cancelled, Usage, as_text
 from clawchat.cli.options import Json, NoShape, PeerName, StateDir
 from clawchat.cli.talk import Sending, agent_client, find_conversation
-from clawchat.cli.terminal import harmless, put, put_json, say, stdin_is_terminal
+from clawchat.cli.terminal import put_json, put_text, say, stdin_is_terminal
 from clawchat.cli.until_stopped import until_stopped
 
 CANCEL_SECONDS = 3.0  # for telling the agent that nobody wants the reply any more
@@ -68,13 +69,14 @@ async def _message(text: str) -> str:
     if text == "-":
         if stdin_is_terminal():
             say("type the message, then Ctrl-D on a line of its own")
-        text = (await trio.to_thread.run_sync(_read_stdin, abandon_on_cancel=True)).decode(
-            "utf-8", "replace"
-        )
+        data = await trio.to_thread.run_sync(_read_stdin, abandon_on_cancel=True)
+    else:
+        data = os.fsencode(text)
+    if len(data) > TEXT_MAX:
+        raise Usage(f"the message is longer than {TEXT_MAX // 1024} KiB: send it in parts")
+    text = as_text(data, "stdin" if text == "-" else "TEXT")
     if not text.strip():
         raise Usage("there is no message: give it as TEXT, or on stdin")
-    if len(text.encode("utf-8", "replace")) > TEXT_MAX:
-        raise Usage(f"the message is longer than {TEXT_MAX // 1024} KiB: send it in parts")
     return text
 
 
@@ -90,11 +92,11 @@ async def _print(client: AgentClient, events: RunEvents, *, json: bool) -> LastE
             if isinstance(event, Token):
                 shown += event.text
                 if not json:
-                    put(harmless(event.text))
+                    put_text(event.text)
             elif isinstance(event, LastEvent):
                 if not json:
                     rest = event.text.removeprefix(shown) if event.text.startswith(shown) else ""
-                    put(harmless(rest) + ("" if event.text.endswith("\n") else "\n"))
+                    put_text(rest + ("" if event.text.endswith("\n") else "\n"))
                 return event
         raise AgentTrouble("the reply ended without saying how: ask for it with `clawchat chat`")
     except trio.Cancelled:

@@ -12,6 +12,7 @@ import os
 import secrets
 import sys
 import time
+from collections import deque
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -124,7 +125,14 @@ async def serve(
     await _refuse_second(folder)
     key = _key(key_file, bool(devices))
     async with until_stopped(with_stdin=exit_with_stdin), AsyncExitStack() as stack:
-        if agent_url is None:
+        if agent_url is not None:
+            if provider or model or base_url:
+                raise Usage(
+                    "--agent-url names an agent, which has a provider already: leave out "
+                    "--provider, --model and --base-url, or --agent-url"
+                )
+            address, what = await _running_at(agent_url), f"at {agent_url}"
+        else:
             chosen = provider_of(provider, model, base_url)
             home = private_folder(agent_folder(state_dir), "--state-dir")
             inside = await stack.enter_async_context(running_agent(home, chosen, 0))
@@ -132,8 +140,6 @@ async def serve(
                 parse_agent_url(inside.url),
                 f"{describe(chosen.name, chosen.model)}, in this process",
             )
-        else:
-            address, what = await _running_at(agent_url), f"at {agent_url}"
         desk = _Desk(store, address, None if key is None else _Publisher(folder, key, key_file))
         ports = [port] if port is not None else _ports(folder)
         listener = await _listen(
@@ -289,6 +295,7 @@ class _Publisher(Publisher):
         super().__init__(folder, key)
         self._key_file = key_file
         self.current: BootstrapContent | None = None
+        self._live: deque[bytes] = deque(maxlen=2)  # ids of files that a device may redeem
         self._held_back: list[str] | None = []  # until the listener has introduced itself
 
     def speak(self) -> None:
@@ -307,6 +314,7 @@ class _Publisher(Publisher):
     def publish(self, content: BootstrapContent) -> Path:
         path = super().publish(content)
         first, self.current = self.current is None, content
+        self._live.append(content.file_id)
         until = time.strftime("%H:%M:%S", time.localtime(content.expires))
         if not first:
             self._tell(f"a new bootstrap file replaces the last one, valid until {until}")
@@ -332,9 +340,15 @@ class _Publisher(Publisher):
 
     def withdraw(self) -> None:
         super().withdraw()
-        if self.current is not None:
+        if self.current is not None and self._was_used():  # else the listener stops, or destroys it
             self._tell("the bootstrap file was used; `clawchat sec new` publishes another")
         self.current = None
+
+    def _was_used(self) -> bool:
+        store = Store(self.path.parent)  # a pairing is kept there before its file is withdrawn
+        with suppress(StoreError):
+            return any(store.get(file_id) is not None for file_id in self._live)
+        return False
 
 
 class _Desk:

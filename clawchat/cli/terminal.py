@@ -2,7 +2,8 @@
 
 Rules: text that came from elsewhere (an agent's reply, a peer's reason, a name) passes
 `harmless` first, so that it can move no cursor, set no title, fill no clipboard and reverse no
-reading direction. JSON is written as ASCII and needs no such care.
+reading direction. JSON is written as ASCII and needs no such care; a reply that goes to a file or
+a program is left as it is.
 Left to others: reading keys (`cli.line_editor`, `cli.prompt`).
 """
 
@@ -14,6 +15,8 @@ import os
 import sys
 import time
 from typing import Any, TextIO
+
+from clawchat.cli.failures import OutputFailed
 
 JSON_VERSION = 1
 
@@ -63,9 +66,23 @@ def say(text: str) -> None:
 
 
 def put(text: str) -> None:
-    """Data, on stdout, at once. Raises `BrokenPipeError` when nobody reads it any more."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """Data, on stdout, at once.
+
+    Raises `BrokenPipeError` when nobody reads it any more, and `OutputFailed`.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(f"stdout cannot be written: {error.strerror or error}") from error
+
+
+def put_text(text: str) -> None:
+    """A reply, on stdout: harmless at a terminal, and as it is for a program or a file."""
+    # Half a surrogate pair is no text, and cannot be written.
+    put(harmless(text) if stdout_is_terminal() else text.encode("utf-8", "replace").decode())
 
 
 def put_json(value: dict[str, Any]) -> None:

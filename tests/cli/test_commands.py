@@ -22,6 +22,7 @@ from clawchat.core.actions import BootstrapContent
 from clawchat.core.credential import Address
 from clawchat.core.crypto.bootstrap import BootstrapKey, seal_bootstrap
 from clawchat.core.secret import Secret
+from tests.cli.machine import Machine, paired
 from tests.waiting import PATIENCE
 
 SECRET = bytes(range(100, 132))
@@ -190,6 +191,15 @@ def test_secrets_leave_the_environment_once_they_are_read(
     assert not {KEY_VARIABLE, PASSPHRASE_VARIABLE} & set(os.environ)
 
 
+@pytest.mark.parametrize("text", ["a", "elevenchars"])
+def test_a_passphrase_that_can_be_guessed_seals_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    monkeypatch.setenv(PASSPHRASE_VARIABLE, text)
+    told = failing(ExitCode.BOOTSTRAP, "serve", capsys=capsys)
+    assert "12 or more" in told
+
+
 def test_no_option_takes_a_secret() -> None:
     for word in ("--key ", "--passphrase", "--api-key", "--token"):
         assert word not in reference.text()
@@ -278,6 +288,9 @@ def test_an_agent_that_does_not_answer_is_said_before_anything_is_served(
         (["--advertise", "no such host.invalid"], "--advertise"),
         (["--provider", "openai"], "OPENAI_API_KEY"),
         (["--provider", "nobody"], "echo"),
+        (["--base-url", "http://127.0.0.1:9/v1"], "--base-url belongs to --provider openai"),
+        (["--model", "small"], "--model belongs to --provider openai"),
+        (["--agent-url", "http://127.0.0.1:9", "--provider", "echo"], "leave out"),
     ],
 )
 def test_serve_names_the_option_at_fault(
@@ -297,6 +310,90 @@ def test_a_state_folder_that_is_a_file_is_named_with_its_option(
         told = failing(ExitCode.STORE, *command, capsys=capsys)
         assert str(clean_home / "state") in told
         assert "--state-dir" in told
+
+
+# --- what goes in and out -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["send"], ["send", "-"], ["chat"]])
+def test_what_is_not_utf_8_is_refused_and_not_altered(
+    server: Machine, device: Machine, command: list[str]
+) -> None:
+    paired(server, device)
+    done = subprocess.run(
+        device.command(*command),
+        env=device.variables,
+        input=b"caf\xe9\n",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert b"stdin is not UTF-8 text" in done.stderr
+    assert done.stdout == b""
+
+
+def test_an_argument_that_is_not_utf_8_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "TEXT is not UTF-8" in failing(
+        ExitCode.USAGE, "send", os.fsdecode(b"caf\xe9"), capsys=capsys
+    )
+
+
+def test_a_reply_reaches_a_program_unaltered(server: Machine, device: Machine) -> None:
+    paired(server, device)
+    text = "\x1b[31mred\x00\u202e end"
+    done = device.run("send", stdin=text)  # the agent says it again
+    assert (done.returncode, done.stdout) == (0, text + "\n"), done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full")
+@pytest.mark.parametrize("tokens", [["sec", "key"], ["--help"], ["status"]])
+def test_a_full_stdout_is_one_line_and_a_failure(device: Machine, tokens: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            device.command(*tokens),
+            env=device.variables,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("clawchat: ")
+    assert "No space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# --- Ctrl-C -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["connect"], ["connect", "--once"], ["rotate"]])
+def test_ctrl_c_while_nobody_answers_is_no_success_and_no_traceback(
+    server: Machine, device: Machine, command: list[str]
+) -> None:
+    paired(server, device).stop()
+    dialling = device.start(*command)
+    dialling.wait_for("no answer yet")
+    assert dialling.interrupt() == ExitCode.CANCELLED
+    assert "Traceback" not in dialling.said
+    assert "the link is closed" not in dialling.said
+
+
+def test_ctrl_c_before_the_command_is_there_is_no_traceback() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'cyclopts': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from clawchat.cli import main\n"
+        "main(['status'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.CANCELLED, "", "")
 
 
 # --- the whole ----------------------------------------------------------------------------------

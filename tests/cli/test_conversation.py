@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.machine import KEY, Machine, paired, published
+from tests.cli.machine import KEY, Machine, paired, published, serving
 from tests.waiting import PATIENCE
 
 
@@ -45,6 +45,14 @@ def test_demo_that_is_interrupted_ends_its_processes_too(tmp_path: Path) -> None
     in_use = Path("/proc/net/udp")
     if in_use.exists():
         assert f":{int(listening):04X} " not in in_use.read_text()
+
+
+def test_a_file_that_nobody_used_is_not_called_used(server: Machine) -> None:
+    serve = serving(server)
+    serve.wait_for("bootstrap file published")
+    assert serve.interrupt() == 0
+    assert not published(server).exists()
+    assert "was used" not in serve.said
 
 
 def test_a_device_pairs_and_every_command_uses_the_link(server: Machine, device: Machine) -> None:

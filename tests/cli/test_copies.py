@@ -33,7 +33,7 @@ def test_a_second_holder_of_a_file_is_told_why_and_the_listener_keeps_a_warning_
     holder = device.start("connect")
     holder.wait_for("linked with")
     done = other.run("connect", str(file), "--once")
-    assert done.returncode == 4
+    assert done.returncode == 10
     assert "redeemed before" in done.stderr
     assert all(step in done.stderr for step in NEXT_STEPS)
     serve.wait_for("was used by a second device")
@@ -84,7 +84,7 @@ def test_an_old_state_of_a_device_is_refused_and_both_users_are_told(
         user = device
     # A process that holds the link gives up as well: each attempt would be another warning.
     done = user.run("connect", "--peer", "home")
-    assert done.returncode == 4
+    assert done.returncode == 10
     assert "restored from a backup, or it was copied" in done.stderr
     assert all(step in done.stderr for step in NEXT_STEPS)
     serve.wait_for("an old credential of")
@@ -149,8 +149,8 @@ def test_of_two_that_redeem_one_file_at_once_one_is_paired_and_the_other_told(
     file = copied_file(server, serve)
     rivals = [machine.start("connect", str(file), "--once") for machine in (device, other)]
     codes = [rival.ended() for rival in rivals]
-    assert sorted(codes) == [0, 4], [rival.said for rival in rivals]
-    loser = rivals[codes.index(4)]
+    assert sorted(codes) == [0, 10], [rival.said for rival in rivals]
+    loser = rivals[codes.index(10)]
     assert "redeemed before" in loser.said
     assert "internal error" not in loser.said
     serve.wait_for("was used by a second device")
