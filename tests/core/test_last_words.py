@@ -48,7 +48,7 @@ def test_a_declaration_goes_to_every_address_at_which_the_peer_was_heard() -> No
     told = [
         heard for heard in linked.puppet.heard if isinstance(heard.frames[0], frames.Compromised)
     ]
-    assert {heard.to for heard in told} == {THEIRS, SPOOFED}
+    assert {heard.path.remote for heard in told} == {THEIRS, SPOOFED}
 
 
 def test_the_repeated_hello_of_a_stranger_gets_no_declaration() -> None:

@@ -47,7 +47,7 @@ def probe_timeout(linked: Linked) -> Instant:
 
 def heard(linked: Linked, kind: type[frames.Frame], to: Address) -> int:
     """How many frames of one kind went there."""
-    said = [heard for heard in linked.puppet.heard if heard.to == to]
+    said = [heard for heard in linked.puppet.heard if heard.path.remote == to]
     return sum(isinstance(frame, kind) for heard in said for frame in heard.frames)
 
 
@@ -58,7 +58,7 @@ def test_copies_and_challenges_together_are_three_times_what_came_however_small_
     for _ in range(100):
         linked.do(Write(linked.link, CHAT, b"a"))
         linked.wait(50 * MILLISECOND)
-    went = [heard.size for heard in linked.puppet.heard if heard.to == ELSEWHERE]
+    went = [heard.size for heard in linked.puppet.heard if heard.path.remote == ELSEWHERE]
     assert heard(linked, frames.Stream, ELSEWHERE)
     assert sum(went) <= AMPLIFICATION * len(ping)
 
@@ -69,7 +69,7 @@ def test_who_comes_from_elsewhere_again_and_again_is_asked_once_for_each_probe_t
         for _ in range(10):
             linked.hear(linked.puppet.seal(SAID), ELSEWHERE)
             linked.wait(MILLISECOND)
-        asked_there = [heard for heard in linked.puppet.heard if heard.to == ELSEWHERE]
+        asked_there = [heard for heard in linked.puppet.heard if heard.path.remote == ELSEWHERE]
         alone = [heard for heard in asked_there if len(heard.frames) == 1]  # the others are copies
         assert len(alone) == times
         linked.wait(probe_timeout(linked))
