@@ -142,10 +142,15 @@ class Destruction:
         """Nothing here is to be trusted any more."""
         self.of_everything = True
         self._issuing.stop(now)
-        known = [*self._registry.pairings, *(link.file_id for link in self._links.by_id.values())]
+        registry = self._registry
+        linked = [link.file_id for link in self._links.by_id.values()]
+        written = [
+            pairing.file_id for _, pairing in registry.saving.values()
+        ]  # of lapsed dials too
+        known = [*registry.pairings, *linked, *written]
         for secret in self._own:
             secret.wipe()
-        self._registry.out += [Withdraw(), DestroyIdentity()]
+        registry.out += [Withdraw(), DestroyIdentity()]
         for file_id in known:
             if file_id not in self._destroyed:
                 self._declare(file_id, reason, True, now)

@@ -629,7 +629,18 @@ def while_saving() -> Pair:
     return pair
 
 
-@pytest.mark.parametrize("situation", [linked_pair, while_rotating, while_dialing, while_saving])
+def given_up_while_saving() -> Pair:
+    """The links are over; what the disks were given is not written yet."""
+    pair = while_saving()
+    pair.network = dead
+    pair.run(MINUTE)
+    return pair
+
+
+@pytest.mark.parametrize(
+    "situation",
+    [linked_pair, while_rotating, while_dialing, while_saving, given_up_while_saving],
+)
 @pytest.mark.parametrize("name", ["dialer", "listener"])
 def test_no_secret_is_left_in_an_endpoint_that_declared_everything(
     situation: Situation, name: str
@@ -643,6 +654,15 @@ def test_no_secret_is_left_in_an_endpoint_that_declared_everything(
     pair.run(DECLARING_LASTS + SECOND)
     assert [secret for secret in secrets_of(side.endpoint) if not secret.wiped] == []
     assert [secret for secret in before if not secret.wiped] == []
+
+
+def test_everything_ends_what_a_disk_still_writes_for_a_dial_that_was_given_up() -> None:
+    pair = given_up_while_saving()
+    (persist,) = pair.dialer.acts(Persist)
+    assert pair.dialer.closed
+    pair.do(pair.dialer, DeclareCompromised())
+    assert pair.dialer.disk.destroyed == [persist.pairing.file_id]
+    assert [receipt.told for receipt in pair.dialer.receipts] == [False]
 
 
 def test_the_roots_and_credentials_go_before_the_peer_has_answered() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from clawchat.core.actions import Transmit
 from clawchat.core.credential import Address, Path
-from clawchat.core.crypto.packets import EPOCH_PACKETS_MAX
 from clawchat.core.events import Close, DatagramReceived, DeclareCompromised
 from clawchat.core.instant import SECOND
 from clawchat.core.paths import AMPLIFICATION
@@ -65,16 +64,6 @@ def test_the_answer_to_a_declaration_keeps_to_the_limit() -> None:
     linked.hear(word)
     linked.wait(20 * SECOND)
     assert 0 < bytes_to(linked, THEIRS) <= AMPLIFICATION * (came + len(word))
-
-
-def test_no_answer_to_a_declaration_is_sealed_beyond_what_the_keys_may_seal() -> None:
-    linked = puppet_dials()
-    transport = linked.endpoint._links.by_id[linked.link].transport
-    assert transport is not None
-    transport.epochs.current.seal.sealed = EPOCH_PACKETS_MAX - 3
-    linked.hear(linked.puppet.seal(frames.encode_compromised(1, 0)))
-    linked.wait(20 * SECOND)
-    assert [heard.payload for heard in linked.puppet.heard] == [frames.COMPROMISED_ACK] * 3
 
 
 def test_a_close_keeps_to_the_limit() -> None:

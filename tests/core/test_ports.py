@@ -403,6 +403,30 @@ def test_whoever_names_ports_too_fast_is_heeded_once_a_second() -> None:
     assert not pair.listener.closed
 
 
+def test_a_port_that_the_peer_left_before_the_last_is_not_searched() -> None:
+    pair = linked_pair()
+    moves(pair, pair.dialer)
+    pair.run(MINUTE)
+    moves(pair, pair.dialer)
+    pair.network = losing(lambda _: True)
+    before = challenged(pair.listener, DIALER)
+    pair.write(pair.listener, b"into the void", link=-1)
+    pair.run(5 * SECOND)
+    assert challenged(pair.listener, DIALER) == before
+    assert challenged(pair.listener, pair.dialer.transport().path.local) > 0
+
+
+def test_of_the_addresses_of_a_new_socket_the_peer_is_told_four() -> None:
+    pair = linked_pair()
+    pair.dialer.opens = lambda _: None
+    pair.do(pair.dialer, RotatePort(1))
+    (wanted,) = pair.dialer.acts(OpenPort)
+    named = tuple(Address("192.0.2.9", 1 + number) for number in range(6))
+    pair.do(pair.dialer, PortOpened(1, wanted.local, named))
+    pair.run(SECOND)
+    assert [challenged(pair.listener, address) > 0 for address in named] == 4 * [True] + 2 * [False]
+
+
 def test_a_mover_that_never_comes_is_not_followed() -> None:
     pair = linked_pair()
     says(pair, pair.dialer, PortRotate(1, STRANGER.port))

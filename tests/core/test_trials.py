@@ -23,7 +23,7 @@ from clawchat.core.instant import MILLISECOND, Instant
 from clawchat.core.paths import AMPLIFICATION
 from clawchat.core.wire import frames
 from clawchat.core.wire.control import PortRotate, encode_control
-from fuzz.puppet import THEIRS, Linked, puppet_dials
+from fuzz.puppet import OURS, THEIRS, Heard, Linked, puppet_dials
 
 CHAT = stream_id(1, StreamClass.INTERACTIVE, dialer=True)
 ELSEWHERE = Address("203.0.113.9", 50_000)
@@ -45,10 +45,14 @@ def probe_timeout(linked: Linked) -> Instant:
     return transport.recovery.pto_ns
 
 
+def said(linked: Linked, to: Address) -> list[Heard]:
+    """What went there."""
+    return [heard for heard in linked.puppet.heard if heard.path.remote == to]
+
+
 def heard(linked: Linked, kind: type[frames.Frame], to: Address) -> int:
     """How many frames of one kind went there."""
-    said = [heard for heard in linked.puppet.heard if heard.path.remote == to]
-    return sum(isinstance(frame, kind) for heard in said for frame in heard.frames)
+    return sum(isinstance(frame, kind) for heard in said(linked, to) for frame in heard.frames)
 
 
 def test_copies_and_challenges_together_are_three_times_what_came_however_small_they_are() -> None:
@@ -58,7 +62,7 @@ def test_copies_and_challenges_together_are_three_times_what_came_however_small_
     for _ in range(100):
         linked.do(Write(linked.link, CHAT, b"a"))
         linked.wait(50 * MILLISECOND)
-    went = [heard.size for heard in linked.puppet.heard if heard.path.remote == ELSEWHERE]
+    went = [heard.size for heard in said(linked, ELSEWHERE)]
     assert heard(linked, frames.Stream, ELSEWHERE)
     assert sum(went) <= AMPLIFICATION * len(ping)
 
@@ -69,8 +73,8 @@ def test_who_comes_from_elsewhere_again_and_again_is_asked_once_for_each_probe_t
         for _ in range(10):
             linked.hear(linked.puppet.seal(SAID), ELSEWHERE)
             linked.wait(MILLISECOND)
-        asked_there = [heard for heard in linked.puppet.heard if heard.path.remote == ELSEWHERE]
-        alone = [heard for heard in asked_there if len(heard.frames) == 1]  # the others are copies
+        there = said(linked, ELSEWHERE)
+        alone = [heard for heard in there if len(heard.frames) == 1]  # the others are copies
         assert len(alone) == times
         linked.wait(probe_timeout(linked))
 
@@ -87,11 +91,13 @@ def test_who_comes_from_elsewhere_again_and_again_hears_once_for_each_probe_time
     assert heard(linked, frames.Stream, ELSEWHERE) == 1
 
 
-@pytest.mark.parametrize("source", [THEIRS, ELSEWHERE])
-def test_what_comes_to_a_port_that_was_left_tells_of_a_move_when_it_comes_from_elsewhere(
-    source: Address,
+@pytest.mark.parametrize(
+    ("left", "source"), [(True, THEIRS), (True, ELSEWHERE), (False, ELSEWHERE)]
+)
+def test_after_our_move_a_peer_that_comes_from_elsewhere_has_moved_to_whichever_port_it_comes(
+    left: bool, source: Address
 ) -> None:
-    """From where the peer was it only tells that it has not heard of ours."""
+    """What comes to the port that was left from where the peer was, only has not heard of it."""
     linked = asked()
     linked.do(RotatePort(linked.link))
     (wanted,) = [action.local for action in linked.did if isinstance(action, OpenPort)]
@@ -105,7 +111,8 @@ def test_what_comes_to_a_port_that_was_left_tells_of_a_move_when_it_comes_from_e
     answer = linked.puppet.seal(frames.encode_path_response(token))
     linked.do(DatagramReceived(Path(wanted, THEIRS), answer))
     linked.puppet.heard.clear()
-    linked.hear(linked.puppet.seal(SAID), source)
+    local = OURS if left else wanted
+    linked.do(DatagramReceived(Path(local, source), linked.puppet.seal(SAID)))
     assert (heard(linked, frames.PathChallenge, source) > 0) is (source == ELSEWHERE)
 
 
