@@ -23,7 +23,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 PROVER: Final = "eprover"
-SECONDS_MAX: Final = 60
+SECONDS_MAX: Final = 600  # of processor time, forty times what the longest search takes
 _STATUS: Final = re.compile(r"^# SZS status (\w+)", re.MULTILINE)
 _USED: Final = re.compile(r"file\('[^']*', (\w+)\)")
 
