@@ -325,7 +325,7 @@ def test_what_is_not_utf_8_is_refused_and_not_altered(
         env=device.variables,
         input=b"caf\xe9\n",
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 2, done.stderr
@@ -356,7 +356,7 @@ def test_a_full_stdout_is_one_line_and_a_failure(device: Machine, tokens: list[s
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
     assert done.returncode == 1
@@ -391,7 +391,7 @@ def test_ctrl_c_before_the_command_is_there_is_no_traceback() -> None:
         "main(['status'])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (ExitCode.CANCELLED, "", "")
 
