@@ -90,9 +90,12 @@ def _check_name(store: Store, content: BootstrapContent, name: str) -> None:
 
 
 async def _once(listener: Listener, name: str | None) -> None:
-    async with listener.shared(say) as link:
+    status = None
+    async with until_stopped(), listener.shared(say) as link:
         await link.ask({"verb": "ping"})  # both ends keep the new credential once it is answered
         status = await link.ask({"verb": "status"})
+    if status is None:
+        raise Cancelled("stopped")
     _settle(listener, name)
     say(
         f"paired with {_called(listener)}, fingerprint {status['fingerprint']}: "

@@ -16,7 +16,7 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import trio
@@ -39,6 +39,7 @@ from clawchat.core.actions import (
 )
 from clawchat.core.credential import Address
 from clawchat.core.instant import MILLISECOND, SECOND
+from clawchat.core.phases.dialing import FORSAKEN, FORSAKEN_WHY
 from clawchat.drivers.alarms import AlarmLog, alarm_told
 from clawchat.errors import (
     LASTING,
@@ -46,6 +47,7 @@ from clawchat.errors import (
     CloseCode,
     CompromiseReason,
     LinkClosed,
+    UnknownLink,
     UserError,
 )
 
@@ -239,9 +241,13 @@ class Holder:
         """The core searches; when it finds nothing for long, the listener may be a new process."""
         with search:
             await trio.sleep(BLINK_SECONDS)
-            self._tell(f"the path to {one_line(self.name)} is lost, searching ...")
+            forsaken = _is_forsaken(link)
+            lost = FORSAKEN if forsaken else f"the path to {one_line(self.name)} is lost"
+            self._tell(f"{lost}, searching ...")
             await trio.sleep(SEARCH_SECONDS - BLINK_SECONDS)
             silence = f"nothing came from it for {SEARCH_SECONDS:.0f} s"
+            if forsaken:
+                silence = f"{FORSAKEN}: {FORSAKEN_WHY}"
             self._silent = Closed(CloseCode.TIMEOUT, silence, by_peer=False)
             await link.aclose()
 
@@ -352,6 +358,13 @@ class Holder:
         if self._link is None:
             return {**base, "trouble": self._trouble}
         return {**base, **describe(self._link)}
+
+
+def _is_forsaken(link: Link) -> bool:
+    """Whether the listener answered the call and then fell silent."""
+    with suppress(UnknownLink):  # ended in this very turn
+        return link.stats().packets_received == 0
+    return False
 
 
 def _why(closed: Closed) -> str:

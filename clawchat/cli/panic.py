@@ -33,11 +33,12 @@ from clawchat.cli.terminal import put, put_json, say
 from clawchat.cli.until_stopped import until_stopped
 from clawchat.core.actions import Kept, Receipt
 from clawchat.drivers import files
+from clawchat.drivers.connecting import is_silence
 from clawchat.drivers.locks import StoreBusy
 from clawchat.drivers.parting import PartingStore
 from clawchat.drivers.publisher import FILE_NAME
 from clawchat.drivers.store import Store
-from clawchat.errors import ClawChatError, CloseCode, CompromiseReason, LinkClosed, StoreError
+from clawchat.errors import ClawChatError, CompromiseReason, StoreError
 
 WORD = "destroy"
 TELL_SECONDS = 5.0  # for a link to a peer that is not connected, only to tell it
@@ -236,8 +237,7 @@ async def _tell(pairing: Known, store: PartingStore, order: _Order) -> Told:
             receipt = await peer.declare_compromised(order.reason, everything=order.everything)
             return as_told(receipt, pairing.name)
     except (ClawChatError, OSError) as error:
-        silent = isinstance(error, LinkClosed) and error.code is CloseCode.TIMEOUT
-        return {"why": NO_LINK if silent else f"no link came about ({error})"}
+        return {"why": NO_LINK if is_silence(error) else f"no link came about ({error})"}
 
 
 def _is_over(pairing: Known) -> bool:

@@ -22,7 +22,8 @@ from clawchat.apps.problems import Problem, ProblemError
 from clawchat.cli.failures import AgentTrouble, NoLink, Usage, leaves
 from clawchat.cli.shared_link import SharedLink
 from clawchat.cli.terminal import one_line
-from clawchat.errors import ClawChatError, CloseCode, LinkClosed, UserError, causes, lasting_cause
+from clawchat.drivers.connecting import is_silence
+from clawchat.errors import ClawChatError, UserError, causes, lasting_cause
 
 PATIENCE = 60.0  # seconds that a conversation waits for a lost link or a restarted agent
 SILENT_SECONDS = 2.0  # an agent that takes longer to answer at first is mentioned
@@ -135,16 +136,12 @@ async def _in_plain_words(
             f"the link to {name} is fine, but the agent stopped answering.{fate} What it prints on "
             "its machine may say why; if it hangs, start it again there."
         )
-    why = "" if ours is None or _only_silent(ours) else f": {str(ours).removesuffix('.')}"
+    # All that may explain mere silence is long, and for `status`.
+    why = "" if ours is None or is_silence(ours) else f": {str(ours).removesuffix('.')}"
     return NoLink(
         f"the link to {name} is down{why}.{fate} Is the machine with the agent on, and does "
         "`clawchat serve` run there? `clawchat status` says more."
     )
-
-
-def _only_silent(error: ClawChatError) -> bool:
-    """Whether there was just no answer; all that may explain that is long, and for `status`."""
-    return isinstance(error, LinkClosed) and error.code is CloseCode.TIMEOUT
 
 
 def _told(problem: Problem, sending: Sending | None) -> str:

@@ -24,6 +24,7 @@ from clawchat.core.credential import Address, Pairing, Path
 from clawchat.core.crypto.bootstrap import BootstrapKey, open_bootstrap
 from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import SECOND
+from clawchat.core.phases.dialing import FORSAKEN, SLOW_DISK, UNANSWERED
 from clawchat.drivers.on_trio import Runner, open_runner
 from clawchat.drivers.peer import Peer
 from clawchat.drivers.sockets import UdpSocket
@@ -39,6 +40,7 @@ from clawchat.errors import (
 
 BOOTSTRAP_FILE_MAX: Final = 2048  # bytes, PROTOCOL.md "Bootstrap file"
 LINK: Final = 1  # the endpoint of a dialer carries one link
+LATE_SECONDS: Final = 1.0  # for the core to say itself why a dial lapsed
 WILDCARDS: Final = {4: "0.0.0.0", 6: "::"}  # noqa: S104
 
 FILE_USED: Final = (
@@ -206,7 +208,7 @@ async def _established(
     peer: Peer, known: Sequence[Address], fresh: bool, expires: int, timeout: float
 ) -> None:
     try:
-        with trio.fail_after(timeout):
+        with trio.fail_after(timeout + LATE_SECONDS):
             await peer.wait_established()
         return
     except trio.TooSlowError:
@@ -215,8 +217,8 @@ async def _established(
         if error.code == CloseCode.SUPERSEDED:
             text = FILE_USED if fresh else SUPERSEDED_TEXT
             raise LinkClosed(error.code, text, by_peer=error.by_peer) from None
-        if error.code != CloseCode.TIMEOUT:
-            raise
+        if error.code != CloseCode.TIMEOUT or str(error) != UNANSWERED:
+            raise  # it says more than we could guess
     if expires and expires < time():
         raise BootstrapExpired(
             "the listener did not answer, and the bootstrap file is past its time: get the"
@@ -224,6 +226,12 @@ async def _established(
         ) from None
     where = ", ".join(str(address) for address in known)
     raise LinkClosed(CloseCode.TIMEOUT, _silence(where, fresh, timeout)) from None
+
+
+def is_silence(error: BaseException) -> bool:
+    """Whether a link ended for want of any answer, of which nobody here can know the cause."""
+    lapsed = isinstance(error, LinkClosed) and error.code is CloseCode.TIMEOUT
+    return lapsed and not any(known in str(error) for known in (SLOW_DISK, FORSAKEN))
 
 
 def _silence(where: str, fresh: bool, timeout: float) -> str:

@@ -43,6 +43,7 @@ class FakeLink:
         self.reports: deque[CopyReported] = deque()
         self.opened: list[dict[str, bool]] = []
         self.moved: PortRotated | PortKept = PortRotated(Address("0.0.0.0", 51_000), 20_000_000)
+        self.packets_received = 1
         self.answers = True  # whether the other end does
         self._said = Feed[Notice]()
         self._closed: Closed | None = None
@@ -58,7 +59,8 @@ class FakeLink:
 
     def stats(self) -> LinkStats:
         path = Path(HERE, THERE)
-        return LinkStats(self.phase, 0, 1, path, 10**6, 10**6, 1200, 1 << 16, 0, 1, 1, 0, 0, 0)
+        got = self.packets_received
+        return LinkStats(self.phase, 0, 1, path, 10**6, 10**6, 1200, 1 << 16, 0, 1, got, 0, 0, 0)
 
     async def open_stream(
         self, *, bulk: bool = False, shaped: bool = False

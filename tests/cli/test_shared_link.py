@@ -252,6 +252,22 @@ async def test_a_link_that_only_lost_its_path_is_left_to_find_another(
     ]
 
 
+async def test_a_listener_that_cannot_write_is_told_from_a_path_that_is_lost(
+    device: Device, quick: None, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(device.holder().run)
+        await trio.testing.wait_all_tasks_blocked()
+        (link,) = device.network.links
+        link.packets_received = 0  # what answers a dial is none
+        link.say(PathSuspect())
+        await trio.sleep(SEARCH_SECONDS + 1)
+        nursery.cancel_scope.cancel()
+    assert device.told[0].startswith("the listener answered the call and nothing after it")
+    assert device.told[1].startswith("lost the link to home: the listener answered the call")
+    assert "full disk" in device.told[1]
+
+
 async def test_a_listener_that_lost_its_memory_is_dialled_again_after_20_seconds(
     device: Device, quick: None, autojump_clock: trio.testing.MockClock
 ) -> None:

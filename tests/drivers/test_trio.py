@@ -488,6 +488,23 @@ async def test_a_listener_restored_from_a_backup_is_silent_and_the_device_learns
         assert "Pairing anew" in str(caught.value)
 
 
+async def test_a_listener_whose_disk_is_full_is_told_from_one_that_is_off(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("No space left on device")
+
+    monkeypatch.setattr(place.listener, "save", full)
+    async with place.serving():
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            async with clawchat.connect(place.file, key=KEY, store=place.dialer, timeout=1) as peer:
+                await peer.ping()
+        why = caught.value.__cause__
+        assert isinstance(why, LinkClosed)
+        assert "cannot write what it must keep" in str(why)
+        assert not connecting.is_silence(why)
+
+
 async def test_a_file_that_is_met_with_silence_may_be_the_wrong_one(
     place: Place, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ Left to others: cryptography (`core.exchange`), timers and packets (`core.link`)
 from __future__ import annotations
 
 from enum import Enum, unique
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import define, evolve, field, frozen
 
@@ -22,6 +22,15 @@ from clawchat.core.instant import Instant
 from clawchat.core.phases.commands import Announce, Fail, Save, SendHello, StartAttempt
 from clawchat.core.table import Origin, Row, Signal, Table
 from clawchat.errors import CloseCode
+
+# Why a dial lapsed: a driver guesses no further at a cause that is known.
+UNANSWERED: Final = "no answer from the listener"
+SLOW_DISK: Final = "the credential was not written in time: is this disk stuck?"
+FORSAKEN: Final = "the listener answered the call and nothing after it"
+FORSAKEN_WHY: Final = (
+    "it has just ended, or it cannot write what it must keep, on a full disk say; what it says "
+    "itself tells which"
+)
 
 
 @unique
@@ -164,21 +173,18 @@ def announce(dialing: Dialing, _event: Saved) -> None:
 
 def fail_unanswered(dialing: Dialing, _event: DialLapsed) -> None:
     dialing.hello_at = None
-    dialing.out.append(Fail(CloseCode.TIMEOUT, "no answer from the listener"))
+    dialing.out.append(Fail(CloseCode.TIMEOUT, UNANSWERED))
 
 
 def fail_slow_disk(dialing: Dialing, _event: DialLapsed) -> None:
-    dialing.out.append(
-        Fail(CloseCode.TIMEOUT, "the credential was not written in time: is this disk stuck?")
-    )
+    dialing.out.append(Fail(CloseCode.TIMEOUT, SLOW_DISK))
 
 
 def fail_forsaken(dialing: Dialing, _event: DialLapsed) -> None:
     dialing.out.append(
         Fail(
             CloseCode.TIMEOUT,
-            "the listener answered the call and nothing after it: it has just ended, or it cannot "
-            "write what it must keep; what it says itself tells which",
+            f"{FORSAKEN}: {FORSAKEN_WHY}",
         )
     )
 
