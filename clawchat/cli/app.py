@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import TextIO
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
 from clawchat.cli.exit_codes import ExitCode
 
@@ -264,13 +264,16 @@ def _without_dash(tokens: Sequence[str]) -> list[str]:
 
 
 def _usage(error: CycloptsError) -> int:
-    from clawchat.cli.terminal import say
+    from clawchat.cli.terminal import harmless, say
 
     app = error.app
     command = (
         " ".join(["clawchat", *(error.command_chain or ())]) if app is not None else "clawchat"
     )
-    say(f"clawchat: {str(error).strip()} See `{command} --help`.")
+    text = str(error).strip()
+    if isinstance(error, UnusedCliTokensError):
+        text = f"{harmless(' '.join(error.unused_tokens or ()))}: more than this command takes."
+    say(f"clawchat: {text} See `{command} --help`.")
     return ExitCode.USAGE
 
 

@@ -46,7 +46,10 @@ def given_key(
     key_text = os.environ.pop(KEY_VARIABLE, None)
     passphrase = os.environ.pop(PASSPHRASE_VARIABLE, None)
     if key_file is not None:
-        return BootstrapKey.from_base64url(_read(key_file), name=str(key_file))
+        text = _read(key_file)
+        if not text.strip():
+            raise BootstrapKeyInvalid(f"the key file {key_file} is empty: {HOW_TO_MAKE_ONE}")
+        return BootstrapKey.from_base64url(text, name=str(key_file))
     if key_text and passphrase:
         raise Usage(f"{KEY_VARIABLE} and {PASSPHRASE_VARIABLE} are both set: keep one of them")
     if key_text:

@@ -19,14 +19,23 @@ from clawchat.cli.alarms import unread, unread_lines
 from clawchat.cli.asking import must_type
 from clawchat.cli.device import Listener
 from clawchat.cli.failures import NotPaired, Usage
-from clawchat.cli.known import Broken, Known, all_in, broken_in, known_in, own_fingerprint, pick
+from clawchat.cli.known import (
+    Broken,
+    Known,
+    all_in,
+    broken_in,
+    known_in,
+    last_ended,
+    own_fingerprint,
+    pick,
+)
 from clawchat.cli.local_socket import LocalSocket, NobodyHome, Refused
 from clawchat.cli.options import Json, SecurityDir, StateDir
 from clawchat.cli.places import SERVE_SOCKET, device_folder, listener_folder
-from clawchat.cli.terminal import clock, harmless, one_line, put, put_json, say
+from clawchat.cli.terminal import clock, harmless, put, put_json, say
 from clawchat.drivers.alarms import AlarmLog
 from clawchat.drivers.locks import StoreBusy
-from clawchat.drivers.store import NAME_RULE, Ending, Store, is_name
+from clawchat.drivers.store import NAME_RULE, Ending, is_name
 
 LOOK_AGAIN = 0.1  # seconds between two attempts to reach who serves
 LOOKS = 100
@@ -169,11 +178,9 @@ async def _meant(which: str, security: Path | None, state: Path | None) -> Known
 
 
 def _why_none(*folders: Path) -> str:
-    ended = [one for folder in folders if folder.is_dir() for one in Store(folder).ended()]
-    if not ended:
+    what = last_ended(*folders)
+    if not what:
         return f"nothing is paired with this machine yet: {HOW}"
-    last = max(ended, key=lambda one: one.when)
-    what = f"{one_line(last.name)} was {last.why.value}, {clock(last.when)}"
     return f"nothing is paired with this machine any more ({what}): {HOW}"
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from clawchat.cli.failures import NotPaired, Usage
-from clawchat.cli.terminal import one_line
+from clawchat.cli.terminal import clock, one_line
 from clawchat.core.crypto.suite import public_key
 from clawchat.drivers.peer import fingerprint
 from clawchat.drivers.store import Entry, Store, Unusable
@@ -110,6 +110,15 @@ def broken_in(device: Path, listener: Path) -> list[Broken]:
 def all_in(device: Path, listener: Path) -> list[Known | Broken]:
     """Every pairing in these folders, whether or not it can be used. Blocks."""
     return [*known_in(device, listener), *broken_in(device, listener)]
+
+
+def last_ended(*folders: Path) -> str:
+    """What became of the pairing in these folders that was ended last; "" if none was. Blocks."""
+    ended = [one for store in _stores(*folders) for one in store.ended()]
+    if not ended:
+        return ""
+    last = max(ended, key=lambda one: one.when)
+    return f"{one_line(last.name)} was {last.why.value}, {clock(last.when)}"
 
 
 def _stores(*folders: Path) -> list[Store]:

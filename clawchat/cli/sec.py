@@ -77,7 +77,7 @@ def show(
         put_json(told)
         return
     for name, value in told.items():
-        shown = ", ".join(value) if isinstance(value, list) else str(value)
+        shown = ", ".join(value) if isinstance(value, list) else str(value or "none")
         put(f"{name.replace('_', ' '):21}{harmless(shown)}\n")
     if key is None:
         say("more can be told with the key: CLAWCHAT_BOOTSTRAP_KEY or --key-file")

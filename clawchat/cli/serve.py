@@ -51,7 +51,6 @@ from clawchat.cli.until_stopped import until_stopped
 from clawchat.core.actions import BootstrapContent, Compromised, CredentialReused, Receipt
 from clawchat.core.credential import Address
 from clawchat.core.crypto.bootstrap import BootstrapKey
-from clawchat.core.crypto.suite import public_key
 from clawchat.drivers.address import parse_address, resolve
 from clawchat.drivers.alarms import AlarmLog, alarm_of
 from clawchat.drivers.files import write_private
@@ -146,7 +145,7 @@ async def serve(
             stack, store, ip, ports, advertise or [], desk.publisher, keep_port=keep_port
         )
         _keep_port(folder, listener.address.port)
-        _introduce(listener, store, what, devices)
+        _introduce(listener, what, devices)
         for line in unread_lines(await unread(folder)):
             say(line)
         if desk.publisher is not None:
@@ -271,21 +270,16 @@ def _advertised(given: list[str], port: int) -> list[Address]:
 # --- what it tells ----------------------------------------------------------------------------
 
 
-def _introduce(listener: Listener, store: Store, agent: str, devices: list[Entry]) -> None:
+def _introduce(listener: Listener, agent: str, devices: list[Entry]) -> None:
     style = Style(sys.stderr)
     where = ", ".join(f"UDP {address}" for address in listener.addresses)
     say(f"{style.bold('clawchat serve')}: listening on {where}")
-    say(f"  fingerprint  {fingerprint(own_static(store))}")
+    say(f"  fingerprint  {listener.fingerprint}")
     say(f"  agent        {agent}")
     if devices:
         names = ", ".join(one_line(entry.name) for entry in devices)
         say(f"  paired with  {names}")
         say("  `clawchat sec new` publishes a bootstrap file for a further device")
-
-
-def own_static(store: Store) -> bytes:
-    """Our public key."""
-    return public_key(store.identity().reveal())
 
 
 class _Publisher(Publisher):
@@ -504,7 +498,7 @@ class _Desk:
         return {
             "pid": os.getpid(),
             "addresses": [str(address) for address in self._listener.addresses],
-            "fingerprint": fingerprint(own_static(self.store)),
+            "fingerprint": self._listener.fingerprint,
             "agent": str(self._agent),
             "strangers": self._listener.drops[Drop.STRANGER],
             "bootstrap_file": str(self.store.folder / FILE_NAME) if current else None,

@@ -13,7 +13,7 @@ from clawchat.cli.alarms import unread, unread_lines
 from clawchat.cli.device import Listener, choose, open_store, paired
 from clawchat.cli.exit_codes import ExitCode
 from clawchat.cli.failures import exit_code, explain
-from clawchat.cli.known import broken_in, known_in
+from clawchat.cli.known import broken_in, known_in, last_ended
 from clawchat.cli.local_socket import LocalSocket, NobodyHome, Refused
 from clawchat.cli.options import Json, PeerName, SecurityDir, StateDir
 from clawchat.cli.places import SERVE_SOCKET, device_folder, listener_folder
@@ -54,6 +54,7 @@ async def status(
         "state_dir": str(store.folder.parent),
         "peers": [one for one, _ in reports],
         "unserved": devices,
+        "ended": await trio.to_thread.run_sync(last_ended, store.folder, folder),
         "damaged": [one.told() for one in broken],
     }
     if json:
@@ -138,6 +139,8 @@ def _print(
         names = ", ".join(told["unserved"])
         lines += ["", f"serving       no: start `clawchat serve`; paired with {names}"]
     elif not told["peers"] and not told["damaged"]:
+        if told["ended"]:
+            lines += ["", f"nothing is paired here any more: {told['ended']}"]
         lines += [
             "",
             "nothing is set up here: `clawchat demo` shows how it works,",

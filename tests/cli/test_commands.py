@@ -22,6 +22,7 @@ from clawchat.core.actions import BootstrapContent
 from clawchat.core.credential import Address
 from clawchat.core.crypto.bootstrap import BootstrapKey, seal_bootstrap
 from clawchat.core.secret import Secret
+from clawchat.drivers.store import Ending, Store
 from tests.cli.machine import Machine, paired
 from tests.waiting import PATIENCE
 
@@ -161,6 +162,27 @@ def test_a_key_file_that_others_can_read_is_refused(
     assert f"chmod 600 {path}" in failing(
         ExitCode.BOOTSTRAP, "serve", "--key-file", path, capsys=capsys
     )
+
+
+def test_an_empty_key_file_is_called_empty(
+    clean_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = key_file(clean_home, "\n")
+    told = failing(ExitCode.BOOTSTRAP, "serve", "--key-file", path, capsys=capsys)
+    assert f"the key file {path} is empty" in told
+
+
+def test_one_argument_too_many_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    told = failing(ExitCode.USAGE, "send", "a", "b c", capsys=capsys)
+    assert "b c: more than this command takes" in told
+
+
+def test_status_says_what_became_of_the_last_pairing(
+    clean_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(clean_home / "state" / "device").destroy(bytes(16), Ending.REVOKED)
+    assert run(["status"]) == ExitCode.NOT_PAIRED
+    assert "00000000 was revoked by the listener" in capsys.readouterr().out
 
 
 def test_a_key_made_into_a_file_is_private_and_never_overwritten(
