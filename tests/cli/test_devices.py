@@ -95,10 +95,10 @@ def test_a_revoked_device_is_told_what_happened_and_stays_out(
     pair(device, published(server))
     kept.write_bytes(backup)
     assert serve.interrupt() == 0
-    again = server.run("serve", "--ip", "127.0.0.1")
-    assert again.returncode == 7
-    assert "revoked" in again.stderr
-    assert str(kept) in again.stderr
+    again = serving(server)
+    assert "was revoked by the listener" in again.wait_for("without a device")
+    assert str(kept) in again.said
+    assert [one["id"] for one in server.json("devices")["damaged"]] == [kept.stem]
 
 
 def test_a_message_over_a_link_that_is_revoked_meanwhile_is_not_tried_for_a_minute(
