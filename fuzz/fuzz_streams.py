@@ -2,9 +2,10 @@
 
 The input is a program: what the applications write, take, reset and stop, and for each frame
 whether it arrives, late, twice or never, and when its sender learns of that. Beside the two real
-`Streams` stand counters of what was written and what arrived. Neither side may see a `Violation`;
-what arrives is at each moment a prefix of what was written and within the windows; in the end,
-when the network lets everything pass, all has arrived.
+`Streams` stand counters of what was written, what arrived and what was granted. Neither side may
+see a `Violation`; what arrives is at each moment a prefix of what was written and within the
+windows; limits never shrink, and windows grow no further than they may; in the end, when the
+network lets everything pass, all has arrived.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Final
 from attrs import define, field
 
 from clawchat.core.actions import StreamData, StreamReset, StreamStopped
+from clawchat.core.instant import MILLISECOND, Instant
 from clawchat.core.recovery.contents import Item, Run
 from clawchat.core.streams.streams import Streams
+from clawchat.core.streams.windows import Growth
 from clawchat.core.wire import frames
 from clawchat.core.wire.parameters import Limits
 from clawchat.errors import LocalError
@@ -23,6 +26,8 @@ from fuzz.program import BYTE, NUMBER, Grammar, Op, Step, Value
 from fuzz.session import pattern
 
 LIMITS: Final = Limits(max_data=3000, max_stream=1200, max_streams=4, max_datagram=1200)
+GROWTH: Final = Growth(stream_max=4000, link_max=6000, room=lambda: 3000)
+RTT: Final = 64 * MILLISECOND
 STEPS_MAX: Final = 300
 ROUNDS_MAX: Final = 2000  # in the end: more would be a deadlock
 
@@ -49,13 +54,17 @@ class Side:
     got: dict[int, int] = field(factory=dict)
     finished: set[int] = field(factory=set)
     owed: dict[int, int] = field(factory=dict)
+    granted: dict[int, int] = field(factory=dict)  # to the other, by stream; 0: the link's
 
 
 class World:
     """Both sides and the network."""
 
     def __init__(self) -> None:
-        self.sides = tuple(Side(Streams(dialer, LIMITS, LIMITS)) for dialer in (True, False))
+        self.sides = tuple(
+            Side(Streams(dialer, LIMITS, LIMITS, GROWTH)) for dialer in (True, False)
+        )
+        self.now: Instant = 0
         self.packets: list[Packet] = []
 
     @staticmethod
@@ -82,8 +91,9 @@ class World:
     def op_take(self, who: int, slot: int, size: int) -> None:
         side, stream = self.sides[who % 2], self.stream(slot)
         size = min(size, side.owed.get(stream, 0))
+        self.now += (who >> 1) * RTT // 32
         if size:
-            side.streams.consumed(stream, size)
+            side.streams.consumed(stream, size, self.now, RTT)
             side.owed[stream] -= size
 
     def op_reset(self, who: int, slot: int, code: int) -> None:
@@ -115,6 +125,8 @@ class World:
         made: list[tuple[bytes, Run | Item]] = []
         if kind % 4 == 0:
             made += streams.control(room)
+            for frame, _ in made:
+                self.grants(self.sides[sender], frame)
         elif kind % 4 == 1 and (found := streams.next_frame(room)) is not None:
             made.append(found)
         elif kind % 4 == 2 and (batch := streams.next_run(1 + count % 8, room)) is not None:
@@ -182,6 +194,20 @@ class World:
             self.op_tell(which)
             packet.arrived = arrived
 
+    @staticmethod
+    def grants(side: Side, payload: bytes) -> None:
+        """Note what a side says of its windows."""
+        (frame,) = frames.parse_frames(payload)
+        match frame:
+            case frames.MaxStream(stream, limit) if stream:
+                taken = side.got.get(stream, 0) - side.owed.get(stream, 0)
+                assert side.granted.get(stream, LIMITS.max_stream) <= limit
+                assert limit <= taken + GROWTH.stream_max
+                side.granted[stream] = limit
+            case frames.MaxData(limit):
+                assert side.granted.get(0, LIMITS.max_data) <= limit
+                side.granted[0] = limit
+
     # --- what must hold -----------------------------------------------------------------------
 
     def listen(self, side: Side, other: Side) -> None:
@@ -208,8 +234,12 @@ class World:
         side.got[stream] = at + len(data)
         if stream:
             side.owed[stream] = side.owed.get(stream, 0) + len(data)
-            assert side.owed[stream] <= LIMITS.max_stream
-            assert sum(side.owed.values()) <= LIMITS.max_data
+            assert side.got[stream] <= side.granted.get(stream, LIMITS.max_stream)
+            assert sum(side.got.values()) - side.got.get(0, 0) <= side.granted.get(
+                0, LIMITS.max_data
+            )
+            assert side.owed[stream] <= GROWTH.stream_max
+            assert sum(side.owed.values()) <= GROWTH.link_max
         if end:
             assert stream in other.ended
             assert side.got[stream] == other.written[stream]
@@ -233,7 +263,7 @@ class World:
             for stream, size in list(side.owed.items()):
                 side.owed[stream] = 0
                 if size:
-                    side.streams.consumed(stream, size)
+                    side.streams.consumed(stream, size, self.now, RTT)
                     busy = True
             for kind in range(4):
                 self.op_send(who, kind, 1160, 7)

@@ -49,6 +49,7 @@ from clawchat.core.actions import (
 from clawchat.core.config import HELD_MAX
 from clawchat.core.credential import HINT_SIZE, Address, Path
 from clawchat.core.events import (
+    CONTROL_STREAM,
     Close,
     Consumed,
     DatagramReceived,
@@ -98,6 +99,9 @@ from fuzz.sockets import Sockets
 
 LIMITS: Final = Limits(max_data=4096, max_stream=2048, max_streams=5, max_datagram=1452)
 """Of both sides: small, so that programs of some steps reach them."""
+STREAM_WINDOW_MAX: Final = 6000
+LINK_WINDOW_MAX: Final = 9000
+"""How far the endpoint's windows grow."""
 PAYLOAD_MAX: Final = 1100
 STEPS_MAX: Final = 200
 RECORDED_MAX: Final = 64
@@ -151,6 +155,7 @@ class Session:
     # What the puppet said
     said: RangeSet = field(factory=RangeSet)  # packet numbers
     reached: dict[int, int] = field(factory=dict)  # highest byte of each stream that it sends
+    skipped: int = 0  # bytes of which a RESET said that they never come
     lied: set[int] = field(factory=set)  # streams with other bytes than the pattern's
     sent_to: dict[int, int] = field(factory=dict)  # where honest data goes on
     max_data: int = LIMITS.max_data
@@ -159,6 +164,7 @@ class Session:
     challenges: set[bytes] = field(factory=set)
     estranged: bool = False  # it tampered with a ratchet, so keys may differ
     # What the endpoint said
+    granted: dict[int, int] = field(factory=dict)  # by stream; the control stream's is the link's
     numbers: set[tuple[int, int]] = field(factory=set)
     highest: dict[int, int] = field(factory=dict)
     control: dict[int, bytes] = field(factory=dict)
@@ -642,6 +648,8 @@ class Session:
                     self.reached[stream] = max(self.reached.get(stream, 0), end)
                     if data != pattern(stream, offset, len(data)):
                         self.lied.add(stream)
+                case frames.Reset(_, _, size):
+                    self.skipped += size
                 case frames.MaxData(limit):
                     self.max_data = max(self.max_data, limit)
                 case frames.MaxStream(stream, limit):
@@ -756,8 +764,12 @@ class Session:
             assert data == pattern(stream, at, len(data)), "other bytes than were sent"
         self.delivered[stream] = at + len(data)
         self.owed[stream] += len(data)
-        assert sum(self.owed.values()) <= LIMITS.max_data, "more than the window of the link"
-        assert self.owed[stream] <= LIMITS.max_stream, "more than the window of the stream"
+        assert sum(self.owed.values()) <= LINK_WINDOW_MAX, "more than the window of the link"
+        assert self.owed[stream] <= STREAM_WINDOW_MAX, "more than the window of the stream"
+        granted = self.granted.get(stream, LIMITS.max_stream)
+        assert self.delivered[stream] <= granted, "more than was granted"
+        granted = self.granted.get(CONTROL_STREAM, LIMITS.max_data)
+        assert sum(self.delivered.values()) <= granted, "more than was granted to the link"
         if end:
             self.ended.add(stream)
 
@@ -778,6 +790,14 @@ class Session:
                     for low, high in ranges:
                         unsaid = list(self.said.gaps(low, high + 1))
                         assert not unsaid, "an ACK of what was not sent"
+                case frames.MaxStream(stream, limit) if stream != CONTROL_STREAM:
+                    most = self.delivered.get(stream, 0) + STREAM_WINDOW_MAX
+                    assert self.granted.get(stream, LIMITS.max_stream) <= limit <= most
+                    self.granted[stream] = limit
+                case frames.MaxData(limit):
+                    most = sum(self.reached.values()) + self.skipped + LINK_WINDOW_MAX
+                    assert self.granted.get(CONTROL_STREAM, LIMITS.max_data) <= limit <= most
+                    self.granted[CONTROL_STREAM] = limit
                 case frames.PathResponse(token):
                     assert token in self.challenges
                 case frames.Close(code, _):
@@ -848,7 +868,7 @@ class Session:
         assert len(transport.epochs.numbers) <= 3
         assert len(transport.streams) <= 2 * LIMITS.max_streams + len(self.written)
         kept = sum(entry.receive._kept for entry in transport.streams._live.values())
-        assert kept <= LIMITS.max_data + (1 << 16)  # the control stream's window is beside it
+        assert kept <= LINK_WINDOW_MAX + (1 << 16)  # the control stream's window is beside it
 
 
 # --- programs -----------------------------------------------------------------------------------
@@ -935,7 +955,12 @@ STAGES: Final[tuple[tuple[tuple[str, *tuple[Value, ...]], ...], ...]] = (
 def _begun(dialer: bool, stage: int, controller: int) -> Snapshot[Session]:
     rows = Rows()
     config = evolve(
-        config_for(b"session"), limits=LIMITS, rotate_packets=150, epoch_packets_max=1400
+        config_for(b"session"),
+        limits=LIMITS,
+        stream_window_max=STREAM_WINDOW_MAX,
+        link_window_max=LINK_WINDOW_MAX,
+        rotate_packets=150,
+        epoch_packets_max=1400,
     )
     make = puppet_listens if dialer else puppet_dials
     linked = make(config, limits=LIMITS, settled=stage > 0, trace=rows)

@@ -58,6 +58,18 @@ class Cell:
         return theirs / ours if self.size_mb else ours / theirs
 
     @property
+    def shipped_ahead(self) -> float | None:
+        """The same with the defaults of each, where both were measured."""
+        ours, theirs = (self.values.get(who) for who in SHIPPED)
+        return None if ours is None or theirs is None else theirs / ours
+
+    @property
+    def behind(self) -> bool:
+        """Whether we are not faster, in one way or the other."""
+        shipped = self.shipped_ahead
+        return self.ahead <= 1 or (shipped is not None and shipped <= 1)
+
+    @property
     def share(self) -> float:
         """The share of the bottleneck that our application's bytes had."""
         ours = self.values[OURS]
@@ -65,8 +77,13 @@ class Cell:
         return bits / (self.link.mbit * 1_000_000)
 
 
-def cells(runs: Sequence[Run], results: dict[str, Result]) -> list[Cell]:
-    """Medians over seeds, of all cells in which somebody of each side was measured."""
+def cells(
+    runs: Sequence[Run], results: dict[str, Result], known: Sequence[Cell] = ()
+) -> list[Cell]:
+    """Medians over seeds, of all cells in which somebody of each side was measured.
+
+    `known` has values of contestants who are not among `runs`.
+    """
     found: dict[tuple[int, Link], dict[str, list[float]]] = {}
     for run in runs:
         result = results[run.name]
@@ -74,9 +91,29 @@ def cells(runs: Sequence[Run], results: dict[str, Result]) -> list[Cell]:
         if run.size_mb and value < 0:
             value = NEVER
         found.setdefault((run.size_mb, run.link), {}).setdefault(run.who, []).append(value)
+    others = {(cell.size_mb, cell.link): cell.values for cell in known}
+    made = []
+    for at, by in sorted(found.items()):
+        values = {who: float(median(measured)) for who, measured in by.items()}
+        values |= others.get(at, {})
+        told = {who: values[who] for who in (OURS, *THEIRS, *SHIPPED) if who in values}
+        made.append(Cell(at[1], at[0], told))
+    return made
+
+
+def from_json(written: Sequence[dict[str, Any]], contestants: Sequence[str]) -> list[Cell]:
+    """What `as_json` said of these contestants."""
     return [
-        Cell(link, size, {who: float(median(values)) for who, values in by.items()})
-        for (size, link), by in sorted(found.items())
+        Cell(
+            Link(cell["mbit"], cell["rtt_ms"], cell["loss_percent"]),
+            cell["size_mb"],
+            {
+                who: value
+                for who, value in cell["seconds" if cell["size_mb"] else "bits_per_second"].items()
+                if who in contestants
+            },
+        )
+        for cell in written
     ]
 
 
@@ -114,12 +151,16 @@ def as_markdown(made: Sequence[Cell]) -> str:
 
 
 def _tally(some: Sequence[Cell]) -> str:
-    behind = [cell for cell in some if cell.ahead <= 1]
-    least = min(some, key=lambda cell: cell.ahead)
-    most = max(some, key=lambda cell: cell.ahead)
+    told = f"With equal settings {_ahead([(cell.ahead, cell.link) for cell in some])}"
+    shipped = [(ahead, cell.link) for cell in some if (ahead := cell.shipped_ahead) is not None]
+    return f"{told}\nAs shipped {_ahead(shipped)}" if shipped else told
+
+
+def _ahead(ratios: Sequence[tuple[float, Link]]) -> str:
+    least, most = min(ratios), max(ratios)
     return (
-        f"Ahead in {len(some) - len(behind)} of {len(some)} cells, by {least.ahead:.3f} "
-        f"({_told(least.link)}) to {most.ahead:.1f} times ({_told(most.link)})."
+        f"ahead in {sum(ahead > 1 for ahead, _ in ratios)} of {len(ratios)} cells, by "
+        f"{least[0]:.3f} ({_told(least[1])}) to {most[0]:.1f} times ({_told(most[1])})."
     )
 
 

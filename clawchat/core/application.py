@@ -28,21 +28,21 @@ from clawchat.core.events import (
 )
 from clawchat.core.instant import Instant
 from clawchat.core.links import Links
-from clawchat.core.streams.streams import Streams
+from clawchat.core.transport import Transport
 from clawchat.core.wire.varint import MAX as VARINT_MAX
 from clawchat.errors import CloseCode, LocalError, UnknownStream
 
 # --- streams ----------------------------------------------------------------------------------
 
 
-def _streams(links: Links, event: Write | Consumed | ResetStream | StopStream) -> Streams:
-    """The streams that an event is about."""
+def _data_plane(links: Links, event: Write | Consumed | ResetStream | StopStream) -> Transport:
+    """What carries the stream that an event is about."""
     if event.stream == CONTROL_STREAM:
         raise UnknownStream("the control stream is not the application's")
     link = links.find(event.link)
-    streams = link.data_plane().streams
+    transport = link.data_plane()
     links.touch(link)
-    return streams
+    return transport
 
 
 def _check_code(code: int) -> None:
@@ -51,21 +51,25 @@ def _check_code(code: int) -> None:
 
 
 def write(links: Links, event: Write, _now: Instant) -> None:
-    _streams(links, event).write(event.stream, event.data, event.end, shaped=event.shaped)
+    _data_plane(links, event).streams.write(
+        event.stream, event.data, event.end, shaped=event.shaped
+    )
 
 
-def consumed(links: Links, event: Consumed, _now: Instant) -> None:
-    _streams(links, event).consumed(event.stream, event.size)
+def consumed(links: Links, event: Consumed, now: Instant) -> None:
+    transport = _data_plane(links, event)
+    rtt_ns = transport.recovery.rtt.smoothed
+    transport.streams.consumed(event.stream, event.size, now, rtt_ns)
 
 
 def reset_stream(links: Links, event: ResetStream, _now: Instant) -> None:
     _check_code(event.code)
-    _streams(links, event).reset(event.stream, event.code)
+    _data_plane(links, event).streams.reset(event.stream, event.code)
 
 
 def stop_stream(links: Links, event: StopStream, _now: Instant) -> None:
     _check_code(event.code)
-    _streams(links, event).stop(event.stream, event.code)
+    _data_plane(links, event).streams.stop(event.stream, event.code)
 
 
 # --- the rest ---------------------------------------------------------------------------------

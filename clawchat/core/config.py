@@ -78,11 +78,17 @@ BOOTSTRAP_EVERY: Final = 10 * MINUTE  # a file that leaks later is worth nothing
 BOOTSTRAP_VALID: Final = 11 * MINUTE  # one minute of overlap, so at most two files are live
 
 
-# What a link may hold of undelivered data, and the largest datagram it takes: jumbo frames, which
-# path MTU discovery finds where they exist (loopback, many local networks).
+# What a link may hold of undelivered data at first (a window grows once more is taken from it), and
+# the largest datagram it takes: jumbo frames, which path MTU discovery finds where they exist
+# (loopback, many local networks).
 DEFAULT_LIMITS: Final = Limits(
     max_data=4 << 20, max_stream=1 << 20, max_streams=257, max_datagram=8952
 )
+
+# Growing windows (PROTOCOL.md "Flow control")
+STREAM_WINDOW_MAX: Final = 16 << 20  # four bandwidth-delay products of 100 Mbit/s and 300 ms
+LINK_WINDOW_MAX: Final = 24 << 20  # half as much again: one stream leaves room for others
+GROWTH_MAX: Final = 256 << 20  # of all links together: eleven that have grown as far as they can
 
 
 @frozen
@@ -92,13 +98,18 @@ class Config:
     `identity` is the X25519 private key (32 bytes). A dialer closes a link from whose peer
     nothing came for `silence_ns_max`; a listener, who has nobody to call, keeps its end for
     `patience_ns_max`. With `rotate_ports_ns` 0 this side keeps its port. `max_links` bounds memory:
-    a link takes some 20 kB idle, and up to `limits.max_data` of undelivered bytes.
+    a link takes some 20 kB idle, and up to `limits.max_data` of undelivered bytes. While an
+    application takes what comes, its windows grow, a stream's to `stream_window_max` bytes, its
+    link's to `link_window_max`, those of all links by `growth_max` together; 0: never.
     `handshakes_per_second` bounds the public-key work of all handshakes together;
     `core.admission` says what one source gets of it.
     """
 
     identity: Secret
     limits: Limits = DEFAULT_LIMITS
+    stream_window_max: int = STREAM_WINDOW_MAX
+    link_window_max: int = LINK_WINDOW_MAX
+    growth_max: int = GROWTH_MAX
     dial_ns_max: int = 30 * SECOND
     silence_ns_max: int = 90 * SECOND
     patience_ns_max: int = 24 * HOUR

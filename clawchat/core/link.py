@@ -56,6 +56,7 @@ from clawchat.core.phases.dialing import Dialing
 from clawchat.core.phases.established import Life, LifeCommand, RoamingCommand
 from clawchat.core.ratchet import Ratchet
 from clawchat.core.registry import Registry, Route
+from clawchat.core.streams.windows import Growth
 from clawchat.core.table import Signal, Trace
 from clawchat.core.timers import Timer
 from clawchat.core.transport import Transport
@@ -156,6 +157,11 @@ class Link:
         ratchet = None if self._upkeep is None else self._upkeep.ratchet
         return None if ratchet is None or ratchet.model.root.wiped else ratchet
 
+    @property
+    def grown(self) -> int:
+        """By how many bytes its window has grown."""
+        return 0 if self.transport is None else self.transport.streams.grown
+
     def rotate_keys(self, now: Instant) -> None:
         """Start a ratchet. Raises `UnknownLink`."""
         self.data_plane()
@@ -247,6 +253,9 @@ class Link:
             dialer=agreement.dialer,
             local=self._config.limits,
             peer=agreement.peer_limits,
+            growth=Growth(
+                self._config.stream_window_max, self._config.link_window_max, self._registry.room
+            ),
             paths=Paths(path, self._entropy),
             drops=self._registry.drops,
             now=now,

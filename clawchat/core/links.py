@@ -49,6 +49,7 @@ class Links:
         self._entropy = entropy
         self._registry = registry
         self._trace = trace
+        registry.room = self._room
 
     def __iter__(self) -> Iterator[Link]:
         yield from self.by_id.values()
@@ -110,6 +111,10 @@ class Links:
 
     def _no_longer_pending(self, link: Link) -> None:
         self.pending = {key: other for key, other in self.pending.items() if other is not link}
+
+    def _room(self) -> int:
+        """By how many bytes the windows of all of them together may still grow."""
+        return self._config.growth_max - sum(link.grown for link in self.by_id.values())
 
     # --- when they are looked at --------------------------------------------------------------
 

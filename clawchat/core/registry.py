@@ -42,8 +42,9 @@ class Registry(Generic[L]):
 
     `calls` finds the link that dials by the hint under which its answer comes. `destroy` wipes
     what the endpoint keeps of a pairing, and of everything else if told so, and says what it was.
-    `admission` bounds what all that arrives without a link may cost. `untold` is what devices are
-    to hear of copies of their credentials.
+    `admission` bounds what all that arrives without a link may cost, `room` says by how many bytes
+    the windows of all links together may still grow. `untold` is what devices are to hear of copies
+    of their credentials.
     """
 
     routes: dict[bytes, Route[L]] = field(factory=dict)
@@ -54,6 +55,7 @@ class Registry(Generic[L]):
     out: list[Action] = field(factory=list)
     saving: dict[int, tuple[L, Pairing]] = field(factory=dict)
     destroy: Destroyer = lambda *_: Kept()
+    room: Callable[[], int] = lambda: 0
     admission: Admission = field(factory=lambda: Admission(HANDSHAKES_PER_SECOND))
     untold: Waiting = field(factory=Waiting)
     _tickets: int = 0

@@ -33,6 +33,7 @@ from clawchat.core.recovery.path_mtu import BASE, PathMtu
 from clawchat.core.recovery.recovery import PROBES, Outcome, Recovery
 from clawchat.core.streams.datagrams import framed_size
 from clawchat.core.streams.streams import Streams
+from clawchat.core.streams.windows import Growth
 from clawchat.core.timers import Timer
 from clawchat.core.whereabouts import Whereabouts
 from clawchat.core.wire import frames
@@ -69,6 +70,7 @@ class Transport:
         dialer: bool,
         local: Limits,
         peer: Limits,
+        growth: Growth,
         paths: Paths,
         drops: Counter[Drop],
         now: Instant,
@@ -79,7 +81,7 @@ class Transport:
         self.last_sent = now
         self.mtu = PathMtu(min(local.max_datagram, peer.max_datagram), now)
         self.recovery = Recovery(now, self.mtu.size)
-        self.streams = Streams(dialer, local, peer)
+        self.streams = Streams(dialer, local, peer, growth)
         self.inbound = Inbound(
             epochs,
             paths,

@@ -24,13 +24,14 @@ from clawchat.core.events import (
     StreamClass,
     Write,
 )
+from clawchat.core.streams.send import KEPT_MAX
 from clawchat.errors import BufferFull, StreamLimit, UnknownLink, UnknownStream
 
 if TYPE_CHECKING:
     from clawchat.drivers.peer import Peer
 
 UNACKNOWLEDGED_MAX: Final = 256 * 1024  # bytes; interactive: what is queued delays what follows
-UNACKNOWLEDGED_MAX_BULK: Final = 1536 * 1024  # bytes; bulk: the window, and what comes next
+UNACKNOWLEDGED_MAX_BULK: Final = KEPT_MAX  # bytes; bulk: the core says sooner when enough waits
 GATHERED_PIECE_MAX: Final = 512  # bytes; what came in smaller pieces is put together ...
 GATHERED_MAX: Final = 4096  # ... up to about this
 WRITE_MAX: Final = 128 * 1024  # bytes in one event, so that cancelling never waits for much

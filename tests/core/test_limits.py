@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
+from attrs import evolve
 
 from clawchat.core import agenda as agenda_module
-from clawchat.core.actions import Closed, PathChanged, StreamsGranted, Transmit
+from clawchat.core.actions import Closed, PathChanged, StreamDrained, StreamsGranted, Transmit
 from clawchat.core.config import DEFAULT_LIMITS, FOLLOW_EVERY
 from clawchat.core.credential import Address, Path
-from clawchat.core.events import DatagramReceived, StreamClass, Write, stream_id
+from clawchat.core.events import Close, DatagramReceived, StreamClass, Write, stream_id
+from clawchat.core.exchange import first_pairing
 from clawchat.core.instant import MILLISECOND, SECOND
 from clawchat.core.paths import CHALLENGES_MAX, WAYS_MAX
 from clawchat.core.recovery import recovery as recovery_module
@@ -28,6 +30,7 @@ from clawchat.core.wire import frames
 from clawchat.core.wire.control import RotateRequest, encode_control
 from clawchat.errors import BufferFull, CloseCode
 from fuzz.puppet import OURS, THEIRS, Linked, puppet_dials, puppet_listens
+from tests.core.pair import config_of, linked_pair
 
 PACKETS = 300  # of one round of a flood
 GROWTH_MAX = 48 << 10  # bytes: what caches and lists may still gain in the second round
@@ -244,6 +247,43 @@ def test_what_a_sender_keeps_is_bounded_whatever_window_the_peer_opens() -> None
         stream.write(b"x", False)
     stream.acked(0, 4096, False)
     stream.write(b"x", False)
+
+
+def test_a_peer_whose_data_nobody_reads_never_gets_more_than_the_first_windows() -> None:
+    pair = linked_pair()
+    pair.listener.reads = False
+    for sequence in (1, 1, 2, 3, 4, 5):
+        pair.write(pair.dialer, bytes(1 << 20), link=1, sequence=sequence)
+        pair.run(5 * SECOND)
+    came = [len(pair.listener.received(theirs(sequence))) for sequence in range(1, 6)]
+    assert came == [DEFAULT_LIMITS.max_stream] * 4 + [0]
+    assert sum(came) == DEFAULT_LIMITS.max_data
+    streams = pair.listener.transport().streams
+    assert streams.grown == 0
+    assert not streams.control_due
+
+
+def test_the_windows_of_all_links_together_grow_by_a_bounded_amount() -> None:
+    limits = evolve(DEFAULT_LIMITS, max_data=1 << 16, max_stream=1 << 14)
+    config = config_of("listener", limits=limits, growth_max=1 << 16)
+    pair = linked_pair(listener=config)
+    other = pair.dial(first_pairing(pair.publish()))
+    pair.run(SECOND)
+    first, second = (pair.listener.transport(link) for link in pair.listener.endpoint._links.by_id)
+
+    def transfer(link: int, sequence: int) -> None:
+        stream = pair.write(pair.dialer, bytes(1 << 20), link=link, sequence=sequence, end=True)
+        pair.run(20 * SECOND)
+        assert pair.dialer.all(StreamDrained)[-1] == StreamDrained(stream, 0, True)
+
+    transfer(1, 1)
+    assert (first.streams.grown, second.streams.grown) == (1 << 16, 0)
+    transfer(other, 1)
+    assert second.streams.grown == 0
+    pair.do(pair.dialer, Close(1))
+    pair.run(10 * SECOND)
+    transfer(other, 2)
+    assert second.streams.grown == 1 << 16, "what a link had is free when it is over"
 
 
 def test_the_peers_grants_are_told_once_for_all_that_comes_together() -> None:

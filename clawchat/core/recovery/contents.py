@@ -76,6 +76,11 @@ class Sent:
         """What this record counts for in flight."""
         return self.size * (self.last - self.first + 1)
 
+    @property
+    def probes_mtu(self) -> bool:
+        """Whether it is a probe for larger datagrams: large, and nothing in it is missed."""
+        return any(item[0] == ItemKind.MTU_PROBE for item in self.items)
+
     def cut(self, first: int, last: int) -> Sent:
         """The part of this record with these packet numbers."""
         run = self.run

@@ -18,7 +18,7 @@ from attrs import Factory, define
 from clawchat.core.instant import SECOND, Instant
 from clawchat.core.recovery.bbr import Bbr
 from clawchat.core.recovery.congestion import INITIAL_BURST_PACKETS, Congestion
-from clawchat.core.recovery.contents import ItemKind, Sent
+from clawchat.core.recovery.contents import Sent
 from clawchat.core.recovery.pacing import Pacer
 from clawchat.core.recovery.ranges import RangeSet
 from clawchat.core.recovery.rtt import GRANULARITY_NS, Rtt
@@ -127,7 +127,8 @@ class Recovery:
         self._flight.append(record)
         size = record.size * count
         self.in_flight += size
-        self._pacer.spent(size)
+        if not record.probes_mtu:  # they are rare (RFC 8899 3), and one that is lost took no time
+            self._pacer.spent(size)
         self._probe_base = record.at
         if self.probes:
             self.probes = max(0, self.probes - count)
@@ -336,7 +337,7 @@ class Recovery:
             if record.first < self._path_first:
                 continue
             self.in_flight -= record.bytes
-            if not any(item[0] == ItemKind.MTU_PROBE for item in record.items):
+            if not record.probes_mtu:
                 congested.append(record)
         self._lost += lost
         horizon = now - 4 * self.rtt.smoothed
@@ -421,8 +422,8 @@ class Recovery:
         """
         packets: list[Sent] = []
         for record in self._flight:
-            if any(item[0] == ItemKind.MTU_PROBE for item in record.items):
-                continue  # large, and it holds nothing
+            if record.probes_mtu:
+                continue
             for number in range(record.first, record.last + 1):
                 room -= record.size
                 if packets and room < 0:

@@ -24,12 +24,13 @@ from clawchat.core.actions import (
     StreamStopped,
 )
 from clawchat.core.events import CONTROL_STREAM, Buffer
+from clawchat.core.instant import Instant
 from clawchat.core.recovery.contents import Item, ItemKind, Run
 from clawchat.core.recovery.ranges import RangeSet
 from clawchat.core.streams.priorities import Priorities
 from clawchat.core.streams.receive import ReceiveStream
 from clawchat.core.streams.send import SendStream
-from clawchat.core.streams.windows import ReceiveWindow
+from clawchat.core.streams.windows import NO_GROWTH, Growth, ReceiveWindow
 from clawchat.core.wire.frames import (
     encode_max_data,
     encode_max_stream,
@@ -38,10 +39,12 @@ from clawchat.core.wire.frames import (
     encode_stop,
 )
 from clawchat.core.wire.parameters import Limits
-from clawchat.errors import CloseCode, LocalError, StreamLimit, UnknownStream, Violation
+from clawchat.errors import BufferFull, CloseCode, LocalError, StreamLimit, UnknownStream, Violation
 
 CONTROL_WINDOW: Final = 65536  # bytes, in both directions, whatever the parameters say
 STREAM_HEAD_MAX: Final = 32  # below this no STREAM frame with a useful amount of data fits
+KEPT_LINK_MAX: Final = 24 << 20  # bytes not acknowledged, of all streams: what a large window takes
+KEPT_FREE: Final = 1536 << 10  # bytes that each stream may keep beside the others, come what may
 _UNLIMITED: Final = 1 << 62  # credit of the control stream
 
 
@@ -55,7 +58,9 @@ class _Stream:
 
 
 class Streams:
-    """`local` is what we told the peer we accept, `peer` what it told us."""
+    """`local` is what we told the peer we accept, `peer` what it told us; `growth` says how far our
+    windows grow.
+    """
 
     __slots__ = (
         "_announced",
@@ -73,6 +78,8 @@ class Streams:
         "_finished_count",
         "_granted",
         "_granted_more",
+        "_growth",
+        "_kept",
         "_live",
         "_local",
         "_notices",
@@ -82,16 +89,20 @@ class Streams:
         "_window",
     )
 
-    def __init__(self, dialer: bool, local: Limits, peer: Limits) -> None:
+    def __init__(
+        self, dialer: bool, local: Limits, peer: Limits, growth: Growth = NO_GROWTH
+    ) -> None:
         self._dialer = dialer
         self._local = local
         self._peer = peer
+        self._growth = growth
         self._window = ReceiveWindow(local.max_data)
         self._credit = self._credit_limit = peer.max_data  # new bytes that we may still send
         self._granted = peer.max_streams  # our sequence numbers must stay below
         self._granted_more = False  # told once for all that comes at once
         self._announced = local.max_streams  # the peer's must stay below
         self._finished_count = 0  # of streams that the peer opened
+        self._kept = 0  # bytes of ours that are not acknowledged, of all streams
         self._live: dict[int, _Stream] = {}
         self._finished: list[RangeSet | None] = [None, None]  # sequences, by the id's side bit
         self._priorities = Priorities()
@@ -152,10 +163,16 @@ class Streams:
         entry = self._live.get(stream)
         if entry is None:
             entry = self._open(stream)
-        entry.send.write(data, end)
-        if shaped and not entry.send.shaped:
-            self._shape(stream, entry.send)
-        self._wake(stream, entry.send)
+        send = entry.send
+        size = len(data)
+        if self._kept + size > KEPT_LINK_MAX and send.buffered + size > KEPT_FREE:
+            raise BufferFull("too much of this link is not acknowledged")
+        before = send.end
+        send.write(data, end)
+        self._kept += send.end - before
+        if shaped and not send.shaped:
+            self._shape(stream, send)
+        self._wake(stream, send)
 
     def _shape(self, stream: int, send: SendStream) -> None:
         """What it sends from now on, what was lost before as well, leaves in cells."""
@@ -165,8 +182,9 @@ class Streams:
             send.queued = False
             self._priorities.remove(stream)
 
-    def consumed(self, stream: int, size: int) -> None:
-        """The application took `size` bytes: the windows open.
+    def consumed(self, stream: int, size: int, now: Instant, rtt_ns: int) -> None:
+        """The application took `size` bytes: the windows open, and grow if it takes a lot in a
+        round trip of `rtt_ns`.
 
         Raises `UnknownStream`, or `LocalError` for more than was handed on. For a stream whose
         receiving side is over this does nothing.
@@ -181,7 +199,12 @@ class Streams:
             return
         if size > receive.next - receive.window.consumed:
             raise LocalError("more was consumed than had arrived")
-        self._consume(stream, receive, size)
+        if receive.window.take(size, now, rtt_ns) and receive.final is None:
+            self._widen(receive.window)
+        if self._window.take(size, now, rtt_ns):
+            self._widen_link(2 * self._window.size)
+        self._tell_window(stream, receive)
+        self._tell_link_window()
         self._maybe_finish(stream, entry)
 
     def reset(self, stream: int, code: int) -> None:
@@ -199,13 +222,14 @@ class Streams:
         receive = entry.receive
         receive.discarding = True
         receive.discard()
-        self._consume_link(receive.window.received - receive.window.consumed)
+        self._discard(receive.window.received - receive.window.consumed)
         if receive.final is None:
             entry.stop_code = code
             self._due[(ItemKind.STOP, stream)] = None
         self._maybe_finish(stream, entry)
 
     def _give_up(self, stream: int, entry: _Stream, code: int) -> None:
+        self._kept -= entry.send.buffered
         entry.send.reset(code)
         self._owe((ItemKind.RESET, stream))
 
@@ -328,14 +352,15 @@ class Streams:
         if fin:
             receive.final = stop
         if receive.discarding:
-            self._consume_link(grown)
+            self._discard(grown)
             self._maybe_finish(stream, entry)
             return
         before = receive.next
         ready = receive.take(offset, data)
         self._hand_on(stream, receive, ready, ended and receive.next == before)
         if stream == CONTROL_STREAM:
-            self._consume(stream, receive, receive.next - receive.window.consumed)
+            receive.window.consume(receive.next - receive.window.consumed)
+            self._tell_window(stream, receive)
         self._maybe_finish(stream, entry)
 
     def _hand_on(
@@ -363,11 +388,11 @@ class Streams:
         receive.window.received += grown
         receive.final = final_size
         if receive.discarding:
-            self._consume_link(grown)
+            self._discard(grown)
         else:
             receive.reset = True
             receive.discard()
-            self._consume_link(final_size - receive.window.consumed)
+            self._discard(final_size - receive.window.consumed)
             self._tell(StreamReset(stream, code))
         self._maybe_finish(stream, entry)
 
@@ -410,15 +435,40 @@ class Streams:
 
     # --- windows ------------------------------------------------------------------------------
 
-    def _consume(self, stream: int, receive: ReceiveStream, size: int) -> None:
-        if receive.window.consume(size) and receive.final is None:
-            self._due[(ItemKind.MAX_STREAM, stream)] = None
-        if stream:
-            self._consume_link(size)
+    @property
+    def grown(self) -> int:
+        """By how many bytes the link's window has grown."""
+        return self._window.size - self._local.max_data
 
-    def _consume_link(self, size: int) -> None:
-        if self._window.consume(size):
+    def _widen(self, window: ReceiveWindow) -> None:
+        """A stream's window doubles. The link's keeps ahead of it by half, for other streams."""
+        wanted = min(2 * window.size, self._growth.stream_max)
+        if wanted <= window.size:
+            return
+        self._widen_link(wanted + wanted // 2)
+        wanted = min(wanted, 2 * self._window.size // 3)
+        if wanted > window.size:
+            window.grow(wanted)
+
+    def _widen_link(self, wanted: int) -> None:
+        window = self._window
+        more = min(wanted, self._growth.link_max) - window.size
+        if more > 0 and (room := self._growth.room()) > 0:
+            window.grow(window.size + min(more, room))
             self._due[(ItemKind.MAX_DATA,)] = None
+
+    def _tell_window(self, stream: int, receive: ReceiveStream) -> None:
+        if receive.window.is_worth_telling() and receive.final is None:
+            self._due[(ItemKind.MAX_STREAM, stream)] = None
+
+    def _tell_link_window(self) -> None:
+        if self._window.is_worth_telling():
+            self._due[(ItemKind.MAX_DATA,)] = None
+
+    def _discard(self, size: int) -> None:
+        """Nobody will read these."""
+        self._window.consume(size)
+        self._tell_link_window()
 
     # --- sending ------------------------------------------------------------------------------
 
@@ -598,7 +648,9 @@ class Streams:
         send = entry.send
         if send.delivered:
             return
+        before = send.base
         delivered = send.acked(offset, length, fin)
+        self._kept -= send.base - before
         if stream:
             self._drained[stream] = send
         if delivered:

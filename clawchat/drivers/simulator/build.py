@@ -25,8 +25,8 @@ def build_endpoint(host: Host, now: Instant, unix_ns: int, entropy: Entropy) -> 
 
 
 def build_any_endpoint(host: Host, now: Instant, unix_ns: int, entropy: Entropy) -> Driven:
-    """An endpoint with limits of its own on every other host, so that every window is met, and
-    with ports that change often or never.
+    """An endpoint with limits of its own on every other host, so that every window is met and grows
+    a little, far or not at all, and with ports that change often or never.
     """
     dice = Random(f"limits/{host.seed}/{host.name}")
     if dice.random() < 0.5:
@@ -38,5 +38,12 @@ def build_any_endpoint(host: Host, now: Instant, unix_ns: int, entropy: Entropy)
         max_datagram=dice.choice((1024, 1200, 1472, 9000)),
     )
     ports_ns = dice.choice((0, 2 * SECOND, 40 * SECOND))
-    config = Config(identity=Secret(host.identity), limits=limits, rotate_ports_ns=ports_ns)
+    most = dice.choice((0, 128, 512, 16384)) * KIB
+    config = Config(
+        identity=Secret(host.identity),
+        limits=limits,
+        stream_window_max=most,
+        link_window_max=most + most // 2,
+        rotate_ports_ns=ports_ns,
+    )
     return Endpoint(config, now=now, unix_ns=unix_ns, entropy=entropy, trace=host.traced)

@@ -195,7 +195,8 @@ class End:
                 data = bytes(notice.data)
                 self.got.setdefault(notice.stream, []).append(data)
                 if data:
-                    self.streams.consumed(notice.stream, len(data))
+                    rtt_ns = self.recovery.rtt.smoothed
+                    self.streams.consumed(notice.stream, len(data), self.bench.now, rtt_ns)
                 self.on_data(notice.stream, data)
                 if notice.end:
                     self.ended[notice.stream] = self.bench.now

@@ -394,6 +394,17 @@ def test_pacing_says_when_it_opens() -> None:
     assert end.room(opens) >= SIZE
 
 
+def test_a_probe_for_larger_datagrams_takes_nothing_from_what_is_paced() -> None:
+    """A path that does not take it does not carry it either: it would only be missed time."""
+    end = recovery()
+    now = warmed_up(end)
+    send(end, 1, 1, now)
+    room = end.room(now)
+    end.sent(Sent(2, 2, now, 4 * SIZE, items=((ItemKind.MTU_PROBE, 4 * SIZE),)))
+    assert end.in_flight == 5 * SIZE
+    assert end.room(now) == room > 0
+
+
 def test_a_path_that_is_faster_than_a_timer_is_not_paced() -> None:
     end = Recovery(0, SIZE)
     send(end, 0, 0, 0)

@@ -7,13 +7,16 @@ from hypothesis import strategies as st
 
 from clawchat.core.actions import StreamData, StreamDrained
 from clawchat.core.events import StreamClass, stream_id
+from clawchat.core.instant import MILLISECOND
 from clawchat.core.recovery.contents import Item, Run
 from clawchat.core.streams.streams import Streams
+from clawchat.core.streams.windows import Growth
 from clawchat.core.wire import frames
 from clawchat.core.wire.parameters import Limits
 from clawchat.errors import BufferFull
 
 LIMITS = Limits(3000, 1200, 9, 1452)
+RTT = 100 * MILLISECOND
 IDS = [stream_id(n, StreamClass(n % 2), dialer=True) for n in (1, 2, 3)]
 Packet = tuple[list[frames.Frame], list[Item], Run | None]
 
@@ -24,7 +27,8 @@ class Pipe:
     def __init__(self, data: st.DataObject) -> None:
         self.data = data
         self.left = Streams(True, LIMITS, LIMITS)
-        self.right = Streams(False, LIMITS, LIMITS)
+        self.right = Streams(False, LIMITS, LIMITS, Growth(4000, 6000, lambda: 10_000))
+        self.now = 0
         self.there: list[Packet] = []
         self.wrote = dict.fromkeys(IDS, b"")
         self.got = dict.fromkeys(IDS, b"")
@@ -80,11 +84,12 @@ class Pipe:
 
     def consume(self) -> None:
         """The right side reads everything; its window frames arrive."""
+        self.now += RTT // 2
         for stream in IDS:
             entry = self.right._live.get(stream)
             if entry is not None:
                 unread = entry.receive.next - entry.receive.window.consumed
-                self.right.consumed(stream, unread)
+                self.right.consumed(stream, unread, self.now, RTT)
         for frame, _ in self.right.control(1000):
             (parsed,) = frames.parse_frames(frame)
             if isinstance(parsed, frames.MaxData):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clawchat.core.actions import (
     Notice,
@@ -14,8 +18,11 @@ from clawchat.core.actions import (
     StreamStopped,
 )
 from clawchat.core.events import CONTROL_STREAM, StreamClass, stream_id
-from clawchat.core.recovery.contents import Item, ItemKind
-from clawchat.core.streams.streams import CONTROL_WINDOW, Streams
+from clawchat.core.instant import MILLISECOND, SECOND, Instant
+from clawchat.core.recovery.contents import Item, ItemKind, Run
+from clawchat.core.streams.send import KEPT_MAX
+from clawchat.core.streams.streams import CONTROL_WINDOW, KEPT_FREE, KEPT_LINK_MAX, Streams
+from clawchat.core.streams.windows import NO_GROWTH, Growth
 from clawchat.core.wire import frames
 from clawchat.core.wire.parameters import Limits
 from clawchat.errors import (
@@ -29,13 +36,14 @@ from clawchat.errors import (
 
 LIMITS = Limits(10_000, 4000, 5, 1452)
 ROOM = 1000
+NOW, RTT = SECOND, 100 * MILLISECOND  # by which nothing of what is taken here was taken fast
 CHAT = stream_id(1, StreamClass.INTERACTIVE, dialer=True)
 BULK = stream_id(2, StreamClass.BULK, dialer=True)
 THEIRS = stream_id(1, StreamClass.INTERACTIVE, dialer=False)
 
 
-def streams(local: Limits = LIMITS, peer: Limits = LIMITS) -> Streams:
-    return Streams(True, local, peer)
+def streams(local: Limits = LIMITS, peer: Limits = LIMITS, growth: Growth = NO_GROWTH) -> Streams:
+    return Streams(True, local, peer, growth)
 
 
 def notices(end: Streams) -> list[Notice]:
@@ -221,27 +229,27 @@ def test_windows_open_when_the_application_consumes() -> None:
     end = streams()
     end.on_stream(THEIRS, 0, bytes(4000), False)
     assert control(end) == []
-    end.consumed(THEIRS, 1999)
+    end.consumed(THEIRS, 1999, NOW, RTT)
     assert control(end) == []
-    end.consumed(THEIRS, 1)
+    end.consumed(THEIRS, 1, NOW, RTT)
     assert control(end) == [frames.MaxStream(THEIRS, 6000)]
-    end.consumed(THEIRS, 2000)
+    end.consumed(THEIRS, 2000, NOW, RTT)
     end.on_stream(THEIRS, 4000, bytes(2000), False)
-    end.consumed(THEIRS, 2000)
+    end.consumed(THEIRS, 2000, NOW, RTT)
     assert control(end) == [frames.MaxStream(THEIRS, 10_000), frames.MaxData(16_000)]
 
 
 def test_a_stream_that_will_bring_no_more_needs_no_window() -> None:
     end = streams()
     end.on_stream(THEIRS, 0, bytes(3000), True)
-    end.consumed(THEIRS, 3000)
+    end.consumed(THEIRS, 3000, NOW, RTT)
     assert control(end) == []
 
 
 def test_a_window_frame_that_is_due_is_left_out_when_the_end_came_meanwhile() -> None:
     end = streams()
     end.on_stream(THEIRS, 0, bytes(3000), False)
-    end.consumed(THEIRS, 3000)
+    end.consumed(THEIRS, 3000, NOW, RTT)
     end.on_stream(THEIRS, 3000, b"", True)
     assert control(end) == []
     assert not end.pending()
@@ -251,15 +259,15 @@ def test_more_than_was_delivered_cannot_be_consumed() -> None:
     end = streams()
     end.on_stream(THEIRS, 0, b"abc", False)
     with pytest.raises(LocalError):
-        end.consumed(THEIRS, 4)
+        end.consumed(THEIRS, 4, NOW, RTT)
     with pytest.raises(UnknownStream):
-        end.consumed(CHAT, 1)
+        end.consumed(CHAT, 1, NOW, RTT)
 
 
 def test_frames_that_are_due_wait_for_a_packet_with_room() -> None:
     end = streams()
     end.on_stream(THEIRS, 0, bytes(3000), False)
-    end.consumed(THEIRS, 3000)
+    end.consumed(THEIRS, 3000, NOW, RTT)
     assert control(end, room=3) == []
     assert end.control_due
     assert end.pending()
@@ -293,7 +301,7 @@ def test_a_peers_reset_ends_the_stream_at_once() -> None:
     end.on_reset(THEIRS, 9, 20)
     assert notices(end)[1:] == [StreamData(THEIRS, b"abc", False), StreamReset(THEIRS, 9)]
     assert end._window.consumed == end._window.received == 20
-    end.consumed(THEIRS, 3)  # the application may not know yet
+    end.consumed(THEIRS, 3, NOW, RTT)  # the application may not know yet
     end.on_stream(THEIRS, 3, b"late", False)
     assert notices(end) == []
 
@@ -326,14 +334,14 @@ def test_a_reset_that_moves_the_end_is_a_violation() -> None:
 def test_a_stopped_stream_is_discarded_and_opens_the_links_window() -> None:
     end = streams()
     end.on_stream(THEIRS, 0, bytes(3000), False)
-    end.consumed(THEIRS, 1000)
+    end.consumed(THEIRS, 1000, NOW, RTT)
     notices(end)
     end.stop(THEIRS, 4)
     assert control(end) == [frames.Stop(THEIRS, 4)]
     end.on_stream(THEIRS, 3000, bytes(500), False)
     assert notices(end) == []
     assert end._window.consumed == end._window.received == 3500
-    end.consumed(THEIRS, 2000)
+    end.consumed(THEIRS, 2000, NOW, RTT)
     assert end._window.consumed == 3500
     with pytest.raises(UnknownStream):
         end.stop(THEIRS, 4)
@@ -392,7 +400,7 @@ def test_a_peers_stop_makes_us_give_up_and_tells_the_application() -> None:
 def finish(end: Streams, stream: int) -> None:
     """Run a stream of the peer's to its end on both sides."""
     end.on_stream(stream, 0, b"request", True)
-    end.consumed(stream, 7)
+    end.consumed(stream, 7, NOW, RTT)
     end.write(stream, b"answer", True)
     sent(end)
     end.acked((ItemKind.STREAM, stream, 0, 6, 1))
@@ -407,7 +415,7 @@ def test_a_finished_stream_is_forgotten_and_never_opened_again() -> None:
     end.on_reset(THEIRS, 0, 7)
     end.on_stop(THEIRS, 0)
     end.on_max_stream(THEIRS, 1 << 20)
-    end.consumed(THEIRS, 7)
+    end.consumed(THEIRS, 7, NOW, RTT)
     end.acked((ItemKind.STREAM, THEIRS, 0, 6, 1))
     end.lost((ItemKind.STREAM, THEIRS, 0, 6, 1))
     end.acked((ItemKind.RESET, THEIRS))
@@ -665,3 +673,189 @@ def test_the_control_stream_can_neither_end_nor_be_given_up() -> None:
     assert violation(end.on_stream, CONTROL_STREAM, 0, b"x", True) is CloseCode.STREAM_STATE
     assert violation(end.on_reset, CONTROL_STREAM, 0, 0) is CloseCode.STREAM_STATE
     assert violation(end.on_stop, CONTROL_STREAM, 0) is CloseCode.STREAM_STATE
+
+
+# --- windows that grow ------------------------------------------------------------------------
+
+GROWTH = Growth(stream_max=20_000, link_max=30_000, room=lambda: 1_000_000)
+
+
+def take(end: Streams, stream: int, size: int, now: Instant) -> None:
+    """The peer sends `size` more bytes, and the application takes them at once."""
+    entry = end._live.get(stream)
+    at = 0 if entry is None else entry.receive.next
+    end.on_stream(stream, at, bytes(size), False)
+    end.consumed(stream, size, now, RTT)
+
+
+def sizes(end: Streams, stream: int) -> tuple[int, int]:
+    """Of the stream's window and of the link's."""
+    return end._live[stream].receive.window.size, end._window.size
+
+
+def gulp(end: Streams, stream: int) -> None:
+    """A quarter of the stream's window within a round trip."""
+    take(end, stream, 1, NOW)
+    take(end, stream, end._live[stream].receive.window.size // 4, NOW + RTT)
+    control(end)
+
+
+def test_a_window_doubles_when_a_quarter_of_it_is_taken_within_a_round_trip() -> None:
+    end = streams(growth=GROWTH)
+    take(end, THEIRS, 1, NOW)
+    take(end, THEIRS, 999, NOW + RTT)
+    assert control(end) == []
+    take(end, THEIRS, 1, NOW + RTT)
+    assert sizes(end, THEIRS) == (8000, 12_000)
+    assert control(end) == [frames.MaxData(13_001), frames.MaxStream(THEIRS, 9001)]
+    take(end, THEIRS, 1999, NOW + 3 * RTT)
+    assert control(end) == [], "a quarter of a window that has grown"
+    take(end, THEIRS, 1, NOW + 5 * RTT)
+    assert control(end) == [frames.MaxStream(THEIRS, 11_001)]
+
+
+def test_what_is_taken_more_slowly_opens_a_window_that_does_not_grow() -> None:
+    end = streams(growth=GROWTH)
+    for trip in range(20):
+        take(end, THEIRS, 999, NOW + trip * RTT)
+        control(end)
+    assert sizes(end, THEIRS) == (4000, 10_000)
+
+
+def test_what_is_taken_at_once_after_a_rest_earns_nothing() -> None:
+    """It may have come over any time: the peer was not held back for a round trip."""
+    end = streams(growth=GROWTH)
+    for second in range(1, 20):
+        take(end, THEIRS, 4000, second * SECOND)
+        control(end)
+    assert sizes(end, THEIRS) == (4000, 10_000)
+
+
+def test_what_the_application_does_not_take_earns_nothing() -> None:
+    end = streams(growth=GROWTH)
+    for sequence in range(1, 5):
+        stream = stream_id(sequence, StreamClass.BULK, dialer=False)
+        end.on_stream(stream, 0, bytes(2500), False)
+    assert control(end) == []
+    for sequence in range(1, 5):
+        end.stop(stream_id(sequence, StreamClass.BULK, dialer=False), 0)
+    assert end._window.consumed == 10_000
+    assert end._window.size == 10_000
+    assert frames.MaxData(20_000) in control(end)
+
+
+def test_a_streams_window_stops_at_its_most_and_the_links_stays_ahead() -> None:
+    end = streams(growth=GROWTH)
+    found = []
+    for _ in range(5):
+        gulp(end, THEIRS) if THEIRS in end._live else take(end, THEIRS, 1, NOW)
+        found.append(sizes(end, THEIRS))
+    assert found == [
+        (4000, 10_000),
+        (8000, 12_000),
+        (16_000, 24_000),
+        (20_000, 30_000),
+        (20_000, 30_000),
+    ]
+
+
+def test_many_streams_make_the_links_window_grow_and_not_their_own() -> None:
+    end = streams(growth=GROWTH)
+    take(end, THEIRS, 1, NOW)
+    for sequence in range(2, 5):
+        take(end, stream_id(sequence, StreamClass.BULK, dialer=False), 900, NOW)
+    assert sizes(end, THEIRS) == (4000, 20_000)
+
+
+def test_a_streams_window_leaves_a_third_of_the_links_to_others() -> None:
+    end = streams(growth=Growth(20_000, 9000, lambda: 1_000_000))
+    take(end, THEIRS, 1, NOW)
+    gulp(end, THEIRS)
+    assert sizes(end, THEIRS) == (6666, 10_000)
+
+
+def test_windows_grow_no_further_than_all_links_together_may() -> None:
+    left = 1000
+    end = streams(growth=Growth(20_000, 30_000, lambda: left - end.grown))
+    take(end, THEIRS, 1, NOW)
+    gulp(end, THEIRS)
+    assert sizes(end, THEIRS) == (7333, 11_000)
+    gulp(end, THEIRS)
+    assert sizes(end, THEIRS) == (7333, 11_000)
+
+
+def test_a_stream_whose_end_is_known_does_not_grow() -> None:
+    end = streams(growth=GROWTH)
+    take(end, THEIRS, 1, NOW)
+    end.on_stream(THEIRS, 1, bytes(2000), True)
+    end.consumed(THEIRS, 1500, NOW, RTT)
+    assert sizes(end, THEIRS) == (4000, 10_000)
+
+
+def test_the_control_streams_window_never_grows() -> None:
+    end = streams(growth=GROWTH)
+    for at in range(0, 10 * CONTROL_WINDOW, 1000):
+        end.on_stream(CONTROL_STREAM, at, bytes(1000), False)
+        notices(end)
+        control(end)
+    assert sizes(end, CONTROL_STREAM) == (CONTROL_WINDOW, 10_000)
+
+
+@given(st.data())
+def test_limits_never_shrink_and_stay_within_what_was_taken_and_the_most(
+    data: st.DataObject,
+) -> None:
+    room = data.draw(st.integers(0, 40_000))
+    end = streams(growth=Growth(20_000, 30_000, lambda: room - end.grown))
+    ids = [stream_id(n, StreamClass.BULK, dialer=False) for n in (1, 2, 3)]
+    told = dict.fromkeys(ids, LIMITS.max_stream) | {0: LIMITS.max_data}
+    now = NOW
+    for _ in range(data.draw(st.integers(1, 40))):
+        stream = data.draw(st.sampled_from(ids))
+        entry = end._live.get(stream)
+        at = 0 if entry is None else entry.receive.next
+        free = min(told[stream] - at, told[0] - end._window.received)
+        end.on_stream(stream, at, bytes(data.draw(st.integers(0, free))), False)
+        receive = end._live[stream].receive
+        unread = receive.next - receive.window.consumed
+        now += data.draw(st.integers(0, 2 * RTT))
+        end.consumed(stream, data.draw(st.integers(0, unread)), now, RTT)
+        for frame in control(end):
+            key = frame.stream if isinstance(frame, frames.MaxStream) else 0
+            assert isinstance(frame, frames.MaxData | frames.MaxStream)
+            assert frame.limit >= told[key], "a limit that shrank"
+            told[key] = frame.limit
+        assert told[0] <= end._window.consumed + 30_000
+        assert told[0] <= end._window.consumed + LIMITS.max_data + room
+        for each in ids:
+            window = None if each not in end._live else end._live[each].receive.window
+            taken = 0 if window is None else window.consumed
+            assert told[each] <= taken + 20_000
+            if window is not None and window.size > LIMITS.max_stream:
+                assert 3 * window.size <= 2 * end._window.size
+            if not taken:
+                assert told[each] == LIMITS.max_stream
+
+
+# --- what we keep -----------------------------------------------------------------------------
+
+
+def test_what_all_streams_keep_is_bounded_and_each_may_keep_some() -> None:
+    """The peer lets everything go out and acknowledges nothing."""
+    end = streams(peer=Limits(1 << 40, 1 << 40, 257, 1452))
+    hogs = [stream_id(n, StreamClass.BULK, dialer=True) for n in (1, 2, 3)]
+    kept = dict.fromkeys(hogs, 0)
+    for stream in hogs:
+        with suppress(BufferFull):
+            while kept[stream] < 1 << 30:
+                end.write(stream, bytes(1 << 18))
+                kept[stream] += 1 << 18
+                sent(end)
+    assert kept == dict(zip(hogs, (KEPT_MAX, KEPT_LINK_MAX - KEPT_MAX, KEPT_FREE), strict=True))
+    end.acked_run(Run(hogs[0], 0, 1 << 18, 4 << 20, False))
+    end.write(hogs[1], bytes(1 << 18))
+    with pytest.raises(BufferFull):
+        end.write(stream_id(4, StreamClass.BULK, dialer=True), bytes(KEPT_FREE + 1))
+    end.reset(hogs[1], 0)
+    end.write(hogs[2], bytes(1 << 18))
+    assert end._kept == sum(end._live[stream].send.buffered for stream in hogs)
