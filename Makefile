@@ -39,7 +39,7 @@ test: lint
 	$(BIN)/python -m spec --check
 	@echo "== tests"
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --cov=clawchat/core --cov-report= $(PYTEST_ARGS)
 	@echo "== every branch of clawchat/core is covered"
 	$(BIN)/python -m coverage report --include='clawchat/core/*' --fail-under=100
 	@echo "== $(SEEDS) seeded simulations"

@@ -1,8 +1,9 @@
 """What every test can lean on: Hypothesis profiles and the outside test vectors.
 
 Rules: a property test is the same on every machine in CI (`HYPOTHESIS_PROFILE=ci` is
-derandomised); vectors from outside are used when they are there and skipped when not.
-Left to others: fixtures of one floor, which live beside its tests.
+derandomised); vectors from outside are used when they are there and skipped when not; a floor's own
+tests cover it, so nothing else is traced.
+Left to others: fixtures of one floor, which live beside its tests; how to wait (`waiting`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ settings.register_profile(
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
-ROOT = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+TRACED = (TESTS / "core", TESTS / "scenarios" / "test_rows.py")  # they cover the core
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--cov`: a traced simulation takes nearly three times as long, and shows nothing new."""
+    for item in items:
+        if not any(item.path.is_relative_to(place) for place in TRACED):
+            item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.fixture(scope="session")

@@ -121,6 +121,39 @@ def test_a_stranger_is_dropped_and_never_answered(size: int) -> None:
     assert phases(pair.listener) == before
 
 
+def test_sixteen_bytes_tell_a_driver_which_datagrams_are_worth_handing_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A HELLO, its REPLY and the packets of a link are; a stranger is counted there and then."""
+    pair = make_pair()
+    told: list[bool] = []
+    do = pair.do
+
+    def ask_first(side: Side, event: Event) -> None:
+        if isinstance(event, DatagramReceived):
+            told.append(side.endpoint.may_be_ours(bytes(event.data[:16])))
+        do(side, event)
+
+    monkeypatch.setattr(pair, "do", ask_first)
+    pair.connect()
+    assert len(told) > 4
+    assert all(told)
+    assert not pair.listener.endpoint.drops
+    assert not pair.listener.endpoint.may_be_ours(bytes(16))
+    assert pair.listener.endpoint.drops == {Drop.STRANGER: 1}
+
+
+def test_a_driver_is_told_how_much_there_is_to_do_before_it_takes_it() -> None:
+    pair = linked_pair()
+    endpoint = pair.listener.endpoint
+    assert endpoint.waiting == 0
+    for number, data in enumerate(sealed(pair.dialer, 3, 300), 1):
+        endpoint.handle(DatagramReceived(HERE, data), pair.now)
+        assert endpoint.waiting >= number
+    assert endpoint.actions(pair.now)
+    assert endpoint.waiting == 0
+
+
 def test_a_known_hint_in_a_datagram_of_no_envelopes_size_is_a_stranger() -> None:
     pair = make_pair()
     hint = first_pairing(pair.publish()).newest.hint
