@@ -211,7 +211,6 @@ def test_a_reply_that_nobody_reads_is_no_traceback(server: Machine, device: Mach
 def test_json_of_a_reply_is_safe_for_a_terminal(server: Machine, device: Machine) -> None:
     paired(server, device)
     hostile = "a\x1b]0;owned\x07b"
-    assert device.run("send", hostile).stdout == "a␛]0;owned␇b\n"
     done = device.run("send", "--json", hostile)
     assert "\x1b" not in done.stdout
     assert json.loads(done.stdout)["text"] == hostile

@@ -408,8 +408,8 @@ def superseded_pair() -> tuple[Pair, Pairing]:
 def refused(pair: Pair, hello: DialAttempt, source: Address) -> bytes:
     """The cookie that the listener gives to who says `hello`."""
     pair.deliver(hello.hello, to=pair.listener, source=source)
-    answer = pair.listener.acts(Transmit)[-1].datagrams[0]
-    found = hello.read_answer(bytes(answer))
+    answers = [act for act in pair.listener.acts(Transmit) if act.path.remote == source]
+    found = hello.read_answer(bytes(answers[-1].datagrams[0]))
     assert isinstance(found, Refusal)
     return found.cookie
 
