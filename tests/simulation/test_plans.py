@@ -71,6 +71,7 @@ def test_ranges_of_seeds_are_read_and_empty_ones_refused() -> None:
     [
         58876,  # a path measured by the last of several challenges: old keys went too soon
         59721,  # a listener that slept when its next file was due, and then owed it for ever
+        65593,  # one that offered the next file while the write of the first was not answered yet
     ],
 )
 def test_worlds_that_broke_hold(seed: int) -> None:

@@ -269,8 +269,8 @@ class Simulation:
 
     def _resume(self, host: Host) -> None:
         host.resume()
-        if host is self.listener:
-            self._offer_files()  # a file may have been used up just before it fell asleep
+        if host is self.listener:  # a file may have been used up just before it fell asleep ...
+            self.world.timeline.after(SECOND, self._offer_files)  # ... or while it did
 
     # --- bootstrap files ----------------------------------------------------------------------
 
