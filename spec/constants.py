@@ -74,6 +74,8 @@ def shown(value: object, *, timed: bool = False) -> str:
         low = (value & -value).bit_length() - 1
         if value == 1 << low:
             return f"2^{low}"
+        if value >> low < 1 << 4:
+            return f"{value >> low} * 2^{low}"
         if value + 1 == 1 << value.bit_length():
             return f"2^{value.bit_length()} - 1"
     return str(value)

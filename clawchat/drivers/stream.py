@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from clawchat.drivers.peer import Peer
 
 UNACKNOWLEDGED_MAX: Final = 256 * 1024  # bytes; interactive: what is queued delays what follows
-UNACKNOWLEDGED_MAX_BULK: Final = KEPT_MAX  # bytes; bulk: the core says sooner when enough waits
+UNACKNOWLEDGED_MAX_BULK: Final = KEPT_MAX  # bytes; bulk: what fills a long path, see `send`
 GATHERED_PIECE_MAX: Final = 512  # bytes; what came in smaller pieces is put together ...
 GATHERED_MAX: Final = 4096  # ... up to about this
 WRITE_MAX: Final = 128 * 1024  # bytes in one event, so that cancelling never waits for much
@@ -100,7 +100,9 @@ class LinkStream(trio.abc.HalfCloseableStream):
     # --- sending ------------------------------------------------------------------------------
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send everything; waits while more than a bound (256 KiB) is unacknowledged."""
+        """Send everything; waits while too much is unacknowledged: 256 KiB, on bulk streams 16 MiB,
+        or 1 MiB that has not left yet.
+        """
         # The core keeps views until they are acknowledged: what can change is copied first.
         view = memoryview(data if isinstance(data, bytes) else bytes(data))
         self._begin_sending()

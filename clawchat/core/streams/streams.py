@@ -164,8 +164,7 @@ class Streams:
         if entry is None:
             entry = self._open(stream)
         send = entry.send
-        size = len(data)
-        if self._kept + size > KEPT_LINK_MAX and send.buffered + size > KEPT_FREE:
+        if self._kept >= KEPT_LINK_MAX and send.buffered >= KEPT_FREE:
             raise BufferFull("too much of this link is not acknowledged")
         before = send.end
         send.write(data, end)

@@ -840,22 +840,28 @@ def test_limits_never_shrink_and_stay_within_what_was_taken_and_the_most(
 # --- what we keep -----------------------------------------------------------------------------
 
 
+def written_until_full(end: Streams, stream: int) -> int:
+    """Write as long as it is taken; how many bytes that were."""
+    written = 0
+    with suppress(BufferFull):
+        while True:
+            end.write(stream, bytes(1 << 18))
+            written += 1 << 18
+            sent(end)
+    return written
+
+
 def test_what_all_streams_keep_is_bounded_and_each_may_keep_some() -> None:
     """The peer lets everything go out and acknowledges nothing."""
     end = streams(peer=Limits(1 << 40, 1 << 40, 257, 1452))
     hogs = [stream_id(n, StreamClass.BULK, dialer=True) for n in (1, 2, 3)]
-    kept = dict.fromkeys(hogs, 0)
-    for stream in hogs:
-        with suppress(BufferFull):
-            while kept[stream] < 1 << 30:
-                end.write(stream, bytes(1 << 18))
-                kept[stream] += 1 << 18
-                sent(end)
-    assert kept == dict(zip(hogs, (KEPT_MAX, KEPT_LINK_MAX - KEPT_MAX, KEPT_FREE), strict=True))
-    end.acked_run(Run(hogs[0], 0, 1 << 18, 4 << 20, False))
-    end.write(hogs[1], bytes(1 << 18))
-    with pytest.raises(BufferFull):
-        end.write(stream_id(4, StreamClass.BULK, dialer=True), bytes(KEPT_FREE + 1))
+    kept = [written_until_full(end, stream) for stream in hogs]
+    assert kept == [KEPT_MAX, KEPT_LINK_MAX - KEPT_MAX, KEPT_FREE]
+    full = sum(kept)
+    end.acked_run(Run(hogs[0], 0, 1 << 18, full - KEPT_LINK_MAX, False))
+    assert written_until_full(end, hogs[2]) == 0
+    end.acked_run(Run(hogs[0], full - KEPT_LINK_MAX, 1 << 18, 1 << 18, False))
+    assert written_until_full(end, hogs[2]) == 1 << 18
     end.reset(hogs[1], 0)
-    end.write(hogs[2], bytes(1 << 18))
+    assert written_until_full(end, hogs[2]) == kept[1]
     assert end._kept == sum(end._live[stream].send.buffered for stream in hogs)

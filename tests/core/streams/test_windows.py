@@ -20,26 +20,28 @@ def test_a_window_takes_what_it_allows_and_not_a_byte_more() -> None:
     assert window.received == 100
 
 
+def consumed_until_worth_telling(window: ReceiveWindow) -> int:
+    """Consume byte by byte until the peer should hear of it; how many bytes that were."""
+    before = window.consumed
+    while not window.is_worth_telling():
+        window.consume(1)
+    return window.consumed - before
+
+
 def test_a_window_is_worth_telling_when_half_of_it_was_consumed() -> None:
     window = ReceiveWindow(100)
     window.receive(80)
-    window.consume(49)
-    assert not window.is_worth_telling()
-    window.consume(1)
-    assert window.is_worth_telling()
+    assert consumed_until_worth_telling(window) == 50
     assert window.open() == 150
-    assert not window.is_worth_telling()
+    assert consumed_until_worth_telling(window) == 50
 
 
 def test_a_window_that_has_grown_is_worth_telling_when_a_quarter_of_it_was() -> None:
     window = ReceiveWindow(100)
     window.grow(200)
-    assert window.is_worth_telling()
+    assert consumed_until_worth_telling(window) == 0, "at once"
     assert window.open() == 200
-    window.consume(49)
-    assert not window.is_worth_telling()
-    window.consume(1)
-    assert window.is_worth_telling()
+    assert consumed_until_worth_telling(window) == 50
     assert window.open() == 250
 
 
