@@ -199,7 +199,10 @@ class Ports:
         self._fire(rotating_ports.PeerMoves(now), now)
         if self.move.phase in (rotating_ports.Phase.OPENING, rotating_ports.Phase.MOVING):
             return  # ours goes first; the peer gives its own up when it hears of it
-        here = Address(self._transport.path.remote.host, message.port)
+        there = self._transport.path.remote
+        here = Address(there.host, message.port)
+        if there == here:
+            return  # its data was faster than its word, which was lost at first
         addresses = tuple(dict.fromkeys((here, *message.candidates)))
         self._transport.paths.forget(self._is_stale)
         self._fire_follow(following_ports.PeerAnnounced(now, addresses), now)

@@ -435,6 +435,30 @@ def test_a_mover_that_never_comes_is_not_followed() -> None:
     assert not pair.listener.all(PathChanged)
 
 
+def test_a_peer_that_is_met_before_its_word_of_the_move_comes_is_not_waited_for() -> None:
+    """The word was lost at first. Nobody is challenged in vain; our own move need not wait."""
+    pair = linked_pair()
+    old_path = iter([True])  # PORT_ROTATE is the first that the mover says there
+    pair.network = losing(lambda parcel: parcel.source == DIALER and next(old_path, False))
+    local = moves(pair, pair.dialer)
+    assert pair.listener.transport().path.remote == local
+    assert ports(pair.dialer).move.sequence == ports(pair.listener)._told == 1
+    before = challenged(pair.listener, local)
+    pair.run(5 * SECOND)
+    assert challenged(pair.listener, local) == before
+    assert len(pair.listener.all(PathChanged)) == 1
+
+
+def test_a_side_moves_at_once_although_the_word_of_its_peers_move_came_late() -> None:
+    pair = linked_pair()
+    old_path = iter([True])
+    pair.network = losing(lambda parcel: parcel.source == DIALER and next(old_path, False))
+    moves(pair, pair.dialer)
+    pair.do(pair.listener, RotatePort(-1))
+    pair.run(SECOND)
+    assert len(pair.listener.all(PortRotated)) == 1
+
+
 def test_a_user_who_asks_while_the_peer_moves_waits_for_that() -> None:
     pair = linked_pair()
     says(pair, pair.dialer, PortRotate(1, 50_000))
