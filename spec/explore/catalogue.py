@@ -125,6 +125,15 @@ def after_a_silence(situation: Situation) -> None:
     situation.flying.clear()
 
 
+def after_a_move(situation: Situation) -> None:
+    """The dialer has another port, and still keeps the one before."""
+    situation.meet()
+    situation.budget = evolve(situation.budget, ports=situation.budget.ports + 1)
+    situation.take(("leave port", 0))
+    while situation.flying:
+        situation.take(("deliver", 0))
+
+
 first_meeting = Situation.begin
 a_link = Situation.meet
 a_file = Situation.offer
@@ -181,6 +190,7 @@ SMALL: Final[dict[str, World]] = {
     "a port, a loss and time": World(a_link, afford(ports=1, floods=1, timers=1)),
     "a port, copies": World(a_link, afford(ports=1, copies=1)),
     "two ports": World(a_link, afford(ports=2)),
+    "a port after another": World(after_a_move, afford(ports=1)),
     "a port and a rotation": World(a_link, afford(ports=1, rotations=1)),
     # the life of a link x loss, sleep, roaming, closing
     "a link, silence and sleep": World(a_link, afford(timers=2, sleeps=1)),
