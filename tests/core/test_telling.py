@@ -17,6 +17,7 @@ from clawchat.core.events import Close, Forget
 from clawchat.core.exchange import DialAttempt, first_pairing
 from clawchat.core.instant import HOUR, MINUTE, SECOND
 from clawchat.core.untold import Untold
+from clawchat.core.wire.control import CopyReport
 from clawchat.errors import CloseCode, Drop
 from tests.core.pair import (
     DIALER,
@@ -250,4 +251,14 @@ def test_a_dialer_reports_nothing_even_if_it_listens_for_the_same_pairing() -> N
     pair.flush(pair.dialer)
     pair.run(2 * REPORT_EVERY)
     assert not pair.listener.closed
+    assert not pair.listener.all(CopyReported)
+
+
+def test_a_device_that_reports_copies_to_its_listener_breaks_a_rule() -> None:
+    pair, _ = with_copy()
+    pair.dialer.transport().send_control(CopyReport(0, True, 1, 0, ELSEWHERE))
+    pair.dialer.endpoint._links.touch(pair.dialer.link())
+    pair.flush(pair.dialer)
+    pair.run(SECOND)
+    assert [closed.code for closed in pair.listener.closed] == [CloseCode.FRAME]
     assert not pair.listener.all(CopyReported)
