@@ -62,8 +62,20 @@ class NonceReused(AssertionError):
     """One key sealed one packet number twice."""
 
 
+class _Seam:
+    """Looks on while packets are sealed, from its `__enter__` on; one at a time."""
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        setattr(SealKeys, "seal", _seal)  # noqa: B010
+
+
 @define(slots=False)
-class Seals:
+class Seals(_Seam):
     """Every key's packet numbers. Used as a context: what is sealed inside is noted.
 
     A key is named by its connection id for path 0, which only this key gives.
@@ -94,17 +106,9 @@ class Seals:
 
         setattr(SealKeys, "seal", seal)  # noqa: B010  # a seam, said in the rules
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        setattr(SealKeys, "seal", _seal)  # noqa: B010
-
 
 @define(slots=False)
-class Contents:
+class Contents(_Seam):
     """What sealed datagrams carry. Used as a context: what is sealed inside is noted.
 
     `carried`: a datagram's packet number and frames. Whoever looks takes it out.
@@ -121,14 +125,6 @@ class Contents:
             return sealed
 
         setattr(SealKeys, "seal", seal)  # noqa: B010  # a seam, said in the rules
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        setattr(SealKeys, "seal", _seal)  # noqa: B010
 
 
 @define(slots=False)
